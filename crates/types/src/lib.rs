@@ -1,0 +1,19 @@
+//! The vocabulary that every room of Trine shares: who a node is, which group
+//! a command belongs to, how large anything may grow, and the seam through
+//! which time and randomness enter.
+//!
+//! Invariants, stated as what is absent: no async, no IO, no clock of its own,
+//! no randomness of its own, nothing that only one room needs.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`id`] | node, cluster, group and incarnation ids |
+//! | [`limits`] | the named bounds of the whole product |
+//! | [`seam`] | [`Clock`] and [`Entropy`], the only door for time and chance |
+
+pub mod id;
+pub mod limits;
+pub mod seam;
+
+pub use id::{ClusterId, GroupId, Incarnation, NodeId, NodeNumber};
+pub use seam::{Clock, Entropy};
