@@ -1,0 +1,104 @@
+//! Where blocking state work runs: a few threads in the product, so that a
+//! stalled state store never holds up an async task; inline in the simulator,
+//! which has one thread.
+
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+/// Jobs that may wait in the queue; the next caller of [`Workers::run`] waits.
+const QUEUE_JOBS: usize = 256;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The job did not run to its end: the workers are gone or it panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the job was not finished: its worker stopped")]
+pub struct JobLost;
+
+/// Runs blocking closures. Clones share the threads, which end when the last
+/// clone is dropped.
+#[derive(Clone)]
+pub struct Workers {
+    queue: Option<mpsc::Sender<Job>>,
+}
+
+impl Workers {
+    /// `count` threads (at least one) and a bounded queue before them.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn threads(count: usize) -> io::Result<Self> {
+        let (queue, jobs) = mpsc::channel::<Job>(QUEUE_JOBS);
+        // Shared by the threads, each of which takes the next job in turn.
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..count.max(1) {
+            let jobs = jobs.clone();
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&jobs))?;
+        }
+        Ok(Self { queue: Some(queue) })
+    }
+
+    /// No threads: a job runs when its future is first polled.
+    #[must_use]
+    pub fn inline() -> Self {
+        Self { queue: None }
+    }
+
+    /// Runs `job` and returns its result. A job that was queued runs even if
+    /// the future is dropped.
+    ///
+    /// # Errors
+    /// [`JobLost`]; whether the job took effect is unknown.
+    pub fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, JobLost>> + Send + 'static {
+        let queue = self.queue.clone();
+        async move {
+            let Some(queue) = queue else { return Ok(job()) };
+            let (reply, result) = oneshot::channel();
+            let job = Box::new(move || {
+                // Nobody waits for the result if the caller was dropped.
+                let _ = reply.send(job());
+            });
+            queue.send(job).await.map_err(|_| JobLost)?;
+            result.await.map_err(|_| JobLost)
+        }
+    }
+}
+
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(job) = job else { return };
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            tracing::error!("a state job panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_kinds_return_the_result() {
+        for workers in [Workers::inline(), Workers::threads(2).expect("threads")] {
+            let results = futures::future::join_all((0..1000_u64).map(|n| workers.run(move || n * 2))).await;
+            let expected: Vec<_> = (0..1000).map(|n| Ok(n * 2)).collect();
+            assert_eq!(results, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panicking_job_is_lost_and_the_next_one_runs() {
+        let workers = Workers::threads(1).expect("threads");
+        assert_eq!(workers.run(|| panic!("planned")).await, Err::<(), _>(JobLost));
+        assert_eq!(workers.run(|| 7).await, Ok(7));
+    }
+}
