@@ -1,0 +1,32 @@
+//! The cluster: the `meta` group, which every node follows, and what every
+//! node does because of it.
+//!
+//! Invariants:
+//! - Only what is in the log of `meta` decides who belongs and who holds what;
+//!   everything else (who answers, who leads) only chooses the moment.
+//! - A node's number, once given, never means another node.
+//! - A ticket admits no more nodes than it says, whatever is retried.
+//! - Two processes with one identity: at most one goes on.
+//! - A change of a group's members is in flight until its leader settles it;
+//!   a replica is destroyed only when `meta` says that it is in none.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`nodes`] | admitted nodes: names, addresses, incarnations |
+//! | [`tickets`] | tickets: issue, burn, expiry |
+//! | [`assignments`] | who should hold a group, who does |
+//! | [`placement`] | who should, as a pure function |
+//! | [`state`] | everything `meta` knows, and the rules that change it |
+//! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
+//! | [`controller`] | what the cluster should change next |
+//! | [`reconcile`] | what one node must do to follow `meta` |
+
+pub mod assignments;
+pub mod codec;
+pub mod command;
+pub mod controller;
+pub mod nodes;
+pub mod placement;
+pub mod reconcile;
+pub mod state;
+pub mod tickets;

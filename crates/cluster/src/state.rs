@@ -1,0 +1,347 @@
+//! Everything `meta` knows, as a value; and the rules that change it. The
+//! rules see no rows and no log: [`crate::machine`] loads the value, applies a
+//! command and stores what differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use trine_types::limits::MAX_NODES;
+use trine_types::{ClusterId, GroupId, NodeId, NodeNumber};
+
+use crate::assignments::{Assignment, Assignments, MAX_REPLICAS};
+use crate::command::{Answer, Certifiable, Command, Refusal};
+use crate::nodes::{self, Applicant, NodeRow, NodeState};
+use crate::tickets::{self, Tickets};
+
+/// The feature level of this binary.
+pub const FEATURE_LEVEL: u32 = 1;
+/// Fewest and most database partitions of a cluster.
+pub const PARTITIONS: std::ops::RangeInclusive<u16> = 1..=1024;
+/// A revocation is remembered this long: no certificate lives longer (ms).
+pub const REVOCATION_LIFE_MS: u64 = 400 * 24 * 3600 * 1000;
+/// Most issuing keys that may be valid at once.
+pub const MAX_ISSUERS: usize = 4;
+
+/// The cluster as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClusterRow {
+    /// Its identity.
+    pub id: ClusterId,
+    /// State time of its creation.
+    pub created_ms: u64,
+    /// Number of database partitions.
+    pub partitions: u16,
+    /// Features up to this level may be used.
+    pub feature_level: u32,
+    /// The number that the next node gets.
+    pub next_number: u64,
+    /// Counts the commands that changed anything.
+    pub revision: u64,
+}
+
+/// A key that is no longer welcome.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RevokedRow {
+    /// The number that it had.
+    pub number: NodeNumber,
+    /// The name that it had.
+    pub name: String,
+    /// State time of its removal.
+    pub at_ms: u64,
+}
+
+/// An issuing key whose certificates are valid.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IssuerRow {
+    /// State time of its addition.
+    pub added_ms: u64,
+}
+
+/// Everything `meta` knows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MetaState {
+    /// The cluster; `None` before genesis.
+    pub cluster: Option<ClusterRow>,
+    /// Admitted nodes.
+    pub nodes: BTreeMap<NodeNumber, NodeRow>,
+    /// Open tickets.
+    pub tickets: Tickets,
+    /// Removed nodes.
+    pub revoked: BTreeMap<NodeId, RevokedRow>,
+    /// Valid issuing keys.
+    pub issuers: BTreeMap<[u8; 32], IssuerRow>,
+    /// Where the groups are.
+    pub assignments: Assignments,
+}
+
+impl MetaState {
+    /// Counts the commands that changed anything; 0 before genesis.
+    pub fn revision(&self) -> u64 {
+        self.cluster.as_ref().map_or(0, |c| c.revision)
+    }
+
+    /// Number of database partitions; 0 before genesis.
+    pub fn partitions(&self) -> u16 {
+        self.cluster.as_ref().map_or(0, |c| c.partitions)
+    }
+
+    /// The node with this key.
+    pub fn node_by_id(&self, id: &NodeId) -> Option<&NodeRow> {
+        self.nodes.values().find(|node| node.id == *id)
+    }
+
+    /// The node that people call this: its name, number (`3` or `n3`), or the
+    /// first characters of its key.
+    pub fn node_by_text(&self, text: &str) -> Option<&NodeRow> {
+        let by_number =
+            text.strip_prefix('n').unwrap_or(text).parse().ok().and_then(|n| self.nodes.get(&NodeNumber(n)));
+        self.nodes.values().find(|node| node.name == text).or(by_number).or_else(|| {
+            let mut hits =
+                self.nodes.values().filter(|n| text.len() >= 4 && n.id.to_string().starts_with(text));
+            hits.next().filter(|_| hits.next().is_none())
+        })
+    }
+
+    /// Numbers and keys of all nodes.
+    pub fn peers(&self) -> BTreeMap<NodeNumber, NodeId> {
+        self.nodes.values().map(|node| (node.number, node.id)).collect()
+    }
+
+    /// The nodes that may hold a group: wanted and actual replicas.
+    pub fn replicas_of(&self, group: GroupId) -> Vec<NodeNumber> {
+        self.assignments.get(&group).map(Assignment::hosting).unwrap_or_default()
+    }
+
+    /// The nodes that take replicas.
+    pub fn active(&self) -> impl Iterator<Item = &NodeRow> {
+        self.nodes.values().filter(|node| node.takes_replicas())
+    }
+
+    /// Whether this key may have a certificate.
+    pub fn certifiable(&self, id: &NodeId) -> Option<Certifiable> {
+        let node = self.node_by_id(id).filter(|_| !self.revoked.contains_key(id))?;
+        Some(Certifiable { number: node.number, name: node.name.clone() })
+    }
+
+    /// Applies one command at state time `now_ms`. A refusal changes nothing.
+    pub fn apply(&mut self, now_ms: u64, command: Command) -> Answer {
+        let mut next = self.clone();
+        match next.change(now_ms, command) {
+            Ok(answer) => {
+                if next != *self {
+                    if let Some(cluster) = next.cluster.as_mut() {
+                        cluster.revision += 1;
+                    }
+                    *self = next;
+                }
+                answer
+            }
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    }
+
+    fn change(&mut self, now_ms: u64, command: Command) -> Result<Answer, Refusal> {
+        if let Command::Genesis { cluster, partitions, issuer, founder } = command {
+            return self.genesis(now_ms, cluster, partitions, issuer, founder);
+        }
+        let level = self.cluster.as_ref().ok_or(Refusal::NotCreated)?.feature_level;
+        match command {
+            Command::Genesis { .. } => Err(Refusal::AlreadyCreated),
+            Command::IssueTicket { id, verifier, life_ms, uses } => {
+                let not_after_ms = tickets::issue(&mut self.tickets, id, verifier, life_ms, uses, now_ms)?;
+                Ok(Answer::Ticket { not_after_ms })
+            }
+            Command::Admit { ticket, applicant } => {
+                let node = applicant.id;
+                if self.revoked.contains_key(&node) {
+                    return Err(Refusal::Revoked);
+                }
+                tickets::burn(&mut self.tickets, ticket, node, now_ms)?;
+                self.admit(applicant, now_ms)
+            }
+            Command::Start(report) => {
+                let number = report.number;
+                let gone = nodes::StartRefused::NotANode(number);
+                self.nodes.get_mut(&number).ok_or(gone)?.start(report, level)?;
+                Ok(Answer::Done)
+            }
+            Command::Leave { number } => self.leave(number),
+            Command::Stay { number } => {
+                self.nodes.get_mut(&number).ok_or(Refusal::NoSuchNode(number))?.state = NodeState::Active;
+                Ok(Answer::Done)
+            }
+            Command::Remove { number, force } => self.remove(number, force, now_ms),
+            Command::Assign { changes } => self.assign(changes),
+            Command::Settle { group, revision, members } => self.settle(group, revision, members),
+            Command::Recreate { groups } => self.recreate(&groups),
+            Command::RaiseLevel { to } => self.raise(to),
+            Command::AddIssuer { key } => {
+                if self.issuers.len() >= MAX_ISSUERS && !self.issuers.contains_key(&key) {
+                    return Err(Refusal::Bad(format!(
+                        "{MAX_ISSUERS} issuing keys are valid already; retire one"
+                    )));
+                }
+                self.issuers.entry(key).or_insert(IssuerRow { added_ms: now_ms });
+                Ok(Answer::Done)
+            }
+            Command::RetireIssuer { key } => {
+                if self.issuers.len() <= 1 {
+                    return Err(Refusal::Bad(
+                        "the only issuing key cannot be retired; add another first".into(),
+                    ));
+                }
+                self.issuers.remove(&key);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn genesis(
+        &mut self,
+        now_ms: u64,
+        id: ClusterId,
+        partitions: u16,
+        issuer: [u8; 32],
+        founder: Applicant,
+    ) -> Result<Answer, Refusal> {
+        if let Some(cluster) = &self.cluster {
+            // The founder asks again: its first answer was lost.
+            return match self.node_by_id(&founder.id) {
+                Some(node) if cluster.id == id => {
+                    Ok(Answer::Admitted { number: node.number, name: node.name.clone() })
+                }
+                _ => Err(Refusal::AlreadyCreated),
+            };
+        }
+        if !PARTITIONS.contains(&partitions) {
+            let (least, most) = (PARTITIONS.start(), PARTITIONS.end());
+            return Err(Refusal::Bad(format!("{partitions} partitions: choose {least} to {most}")));
+        }
+        founder.check().map_err(Refusal::Bad)?;
+        self.cluster = Some(ClusterRow {
+            id,
+            created_ms: now_ms,
+            partitions,
+            feature_level: founder.features.min(FEATURE_LEVEL),
+            next_number: 1,
+            revision: 0,
+        });
+        self.issuers.insert(issuer, IssuerRow { added_ms: now_ms });
+        let answer = self.admit(founder, now_ms)?;
+        let first = NodeNumber(1);
+        let mut meta = Assignment::unborn(first);
+        meta.settle(BTreeSet::from([first]));
+        self.assignments.insert(GroupId::META, meta);
+        for partition in 0..partitions {
+            self.assignments.insert(GroupId::partition(partition), Assignment::unborn(first));
+        }
+        Ok(answer)
+    }
+
+    fn admit(&mut self, applicant: Applicant, now_ms: u64) -> Result<Answer, Refusal> {
+        applicant.check().map_err(Refusal::Bad)?;
+        let cluster = self.cluster.as_mut().ok_or(Refusal::NotCreated)?;
+        if applicant.features < cluster.feature_level {
+            let (known, required) = (applicant.features, cluster.feature_level);
+            return Err(nodes::StartRefused::TooOld { known, required }.into());
+        }
+        if let Some(node) = self.nodes.values_mut().find(|node| node.id == applicant.id) {
+            // It joins again: a lost answer, or a certificate that ran out.
+            node.addresses = applicant.addresses;
+            return Ok(Answer::Admitted { number: node.number, name: node.name.clone() });
+        }
+        if self.nodes.len() >= MAX_NODES {
+            return Err(Refusal::Full);
+        }
+        let number = NodeNumber(cluster.next_number);
+        cluster.next_number += 1;
+        let name = nodes::free_name(&self.nodes, &applicant.name);
+        self.nodes.insert(number, applicant.into_row(number, name.clone(), now_ms));
+        Ok(Answer::Admitted { number, name })
+    }
+
+    fn leave(&mut self, number: NodeNumber) -> Result<Answer, Refusal> {
+        let others = self.active().filter(|node| node.number != number).count();
+        let node = self.nodes.get_mut(&number).ok_or(Refusal::NoSuchNode(number))?;
+        if others == 0 {
+            return Err(Refusal::LastNode(number));
+        }
+        node.state = NodeState::Leaving;
+        Ok(Answer::Done)
+    }
+
+    fn remove(&mut self, number: NodeNumber, force: bool, now_ms: u64) -> Result<Answer, Refusal> {
+        let groups = self.assignments.values().filter(|a| a.hosts(number)).count();
+        if !force && groups > 0 {
+            return Err(Refusal::StillHolds { number, groups });
+        }
+        if self.nodes.len() <= 1 {
+            return Err(Refusal::LastNode(number));
+        }
+        let node = self.nodes.remove(&number).ok_or(Refusal::NoSuchNode(number))?;
+        self.revoked.retain(|_, row| row.at_ms.saturating_add(REVOCATION_LIFE_MS) > now_ms);
+        self.revoked.insert(node.id, RevokedRow { number, name: node.name, at_ms: now_ms });
+        for assignment in self.assignments.values_mut() {
+            assignment.forget(number);
+        }
+        Ok(Answer::Done)
+    }
+
+    fn assign(&mut self, changes: Vec<(GroupId, u64, Vec<NodeNumber>)>) -> Result<Answer, Refusal> {
+        for (group, revision, replicas) in changes {
+            let distinct: BTreeSet<_> = replicas.iter().collect();
+            let known = replicas.iter().all(|n| self.nodes.contains_key(n));
+            if replicas.is_empty()
+                || replicas.len() > MAX_REPLICAS
+                || distinct.len() != replicas.len()
+                || !known
+            {
+                return Err(Refusal::Bad(format!("{group} cannot be held by {replicas:?}")));
+            }
+            let row = self.assignments.get_mut(&group).filter(|row| row.revision == revision);
+            row.ok_or(Refusal::Outdated)?.assign(replicas);
+        }
+        Ok(Answer::Done)
+    }
+
+    fn settle(
+        &mut self,
+        group: GroupId,
+        revision: u64,
+        members: BTreeSet<NodeNumber>,
+    ) -> Result<Answer, Refusal> {
+        let row = self.assignments.get_mut(&group).filter(|row| row.revision == revision);
+        row.ok_or(Refusal::Outdated)?.settle(members);
+        Ok(Answer::Done)
+    }
+
+    fn recreate(&mut self, groups: &[GroupId]) -> Result<Answer, Refusal> {
+        let first = self.active().next().map(|node| node.number);
+        for group in groups {
+            let row = self
+                .assignments
+                .get_mut(group)
+                .filter(|row| row.members.is_empty() && *group != GroupId::META);
+            let row = row.ok_or_else(|| Refusal::Bad(format!("{group} still has members")))?;
+            row.unborn = true;
+            if let Some(first) = first.filter(|_| row.replicas.is_empty()) {
+                row.assign(vec![first]);
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn raise(&mut self, to: u32) -> Result<Answer, Refusal> {
+        let lowest = self.nodes.values().map(|node| node.features).min().unwrap_or(0);
+        let cluster = self.cluster.as_mut().ok_or(Refusal::NotCreated)?;
+        if to > lowest || to < cluster.feature_level {
+            let now = cluster.feature_level;
+            return Err(Refusal::Bad(format!("feature level {to} is not between {now} and {lowest}")));
+        }
+        cluster.feature_level = to;
+        Ok(Answer::Done)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
