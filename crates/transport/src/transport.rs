@@ -3,14 +3,18 @@
 //! TCP (the product) and the simulated network (tests and the simulator).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use trine_types::NodeId;
 
 use crate::error::OpenError;
 use crate::frame::{FrameReceiver, FrameSender, frame_queue};
+use crate::join::{JoinError, JoinHandler};
 use crate::lane::Lane;
 use crate::signal::Closer;
+use crate::ticket::Ticket;
 
 /// A way to reach other nodes of the cluster. Whoever holds a [`Connection`]
 /// knows that the peer proved its key and was admitted.
@@ -30,6 +34,17 @@ pub trait Transport: Send + Sync + 'static {
     /// was known; an empty list forgets the peer. The simulated network finds
     /// nodes by id and ignores it.
     fn set_addresses(&self, peer: NodeId, addresses: Vec<SocketAddr>);
+
+    /// Lets `handler` judge machines that ask to join through this node,
+    /// replacing an earlier one. Without one, joiners are refused.
+    fn serve_joins(&self, handler: Arc<dyn JoinHandler>);
+
+    /// Asks the contacts of `ticket`, in order, to let this node (which needs
+    /// no certificate yet) join: sends `request` (at most
+    /// [`crate::join::MAX_JOIN_BODY_BYTES`]) and gives back what the handler
+    /// there replied. Dropping the future abandons the attempt; whether the
+    /// ticket was used is then unknown.
+    fn join(&self, ticket: Ticket, request: Bytes) -> BoxFuture<'static, Result<Bytes, JoinError>>;
 
     /// Stops listening and closes every connection.
     fn shutdown(&self);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -19,6 +20,9 @@ use crate::transport::Connection;
 
 /// Connections that wait for a node to accept them, as a listener's backlog.
 const BACKLOG: usize = 1024;
+
+/// Joiners that wait for one node.
+const JOINS: usize = 8;
 
 /// Step of the driver task.
 const DRIVER_STEP: Duration = Duration::from_millis(1);
@@ -77,13 +81,24 @@ struct Dial {
     reply: oneshot::Sender<Opened>,
 }
 
+/// A joiner's frame on its way to the task that judges it.
+pub(super) type Asking = (Bytes, NodeId, oneshot::Sender<Bytes>);
+
+/// One life of a node.
+#[derive(Debug)]
+struct Life {
+    serial: u64,
+    backlog: mpsc::Sender<Connection>,
+    joins: Option<mpsc::Sender<Asking>>,
+}
+
 #[derive(Debug)]
 struct Hub {
     config: SimConfig,
     dice: Dice,
     now: Duration,
     lives: u64,
-    nodes: BTreeMap<NodeId, (u64, mpsc::Sender<Connection>)>,
+    nodes: BTreeMap<NodeId, Life>,
     dials: Vec<Dial>,
     wires: BTreeMap<u64, Wire>,
     next_wire: u64,
@@ -129,8 +144,8 @@ impl SimNet {
         hub.end_life(node);
         hub.lives += 1;
         let life = hub.lives;
-        let (sender, arrivals) = mpsc::channel(BACKLOG);
-        hub.nodes.insert(node, (life, sender));
+        let (backlog, arrivals) = mpsc::channel(BACKLOG);
+        hub.nodes.insert(node, Life { serial: life, backlog, joins: None });
         drop(hub);
         Arc::new(SimTransport::new(self.clone(), node, life, arrivals))
     }
@@ -255,6 +270,35 @@ impl SimNet {
         }
     }
 
+    /// Where joiners' frames for `node` go from now on.
+    pub(super) fn accept_joins(&self, node: NodeId, life: u64) -> mpsc::Receiver<Asking> {
+        let (sender, receiver) = mpsc::channel(JOINS);
+        let mut hub = self.lock();
+        if let Some(current) = hub.nodes.get_mut(&node).filter(|current| current.serial == life) {
+            current.joins = Some(sender);
+        }
+        receiver
+    }
+
+    /// Hands a joiner's frame to `contact`; a joiner that the network keeps
+    /// away, or whom `contact` does not serve, gets an error.
+    pub(super) fn ask_to_join(
+        &self,
+        from: NodeId,
+        contact: NodeId,
+        frame: Bytes,
+    ) -> Result<oneshot::Receiver<Bytes>, OpenError> {
+        let hub = self.lock();
+        if hub.blocked.contains(&(from, contact)) || hub.blocked.contains(&(contact, from)) {
+            return Err(OpenError::Unreachable(UnreachableCause::TimedOut));
+        }
+        let refused = OpenError::Unreachable(UnreachableCause::Io(std::io::ErrorKind::ConnectionRefused));
+        let joins = hub.nodes.get(&contact).and_then(|life| life.joins.as_ref()).ok_or(refused)?;
+        let (reply, outcome) = oneshot::channel();
+        joins.try_send((frame, from, reply)).map_err(|_| OpenError::Refused(RefusalReason::Busy))?;
+        Ok(outcome)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Hub> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,7 +306,7 @@ impl SimNet {
 
 impl Hub {
     fn is_alive(&self, node: NodeId, life: u64) -> bool {
-        self.nodes.get(&node).is_some_and(|(current, _)| *current == life)
+        self.nodes.get(&node).is_some_and(|current| current.serial == life)
     }
 
     fn end_life(&mut self, node: NodeId) {
@@ -331,7 +375,7 @@ impl Hub {
             return Err(OpenError::Refused(*reason));
         }
         let refused = OpenError::Unreachable(UnreachableCause::Io(std::io::ErrorKind::ConnectionRefused));
-        let Some((_, backlog)) = self.nodes.get(&to) else { return Err(refused) };
+        let Some(Life { backlog, .. }) = self.nodes.get(&to) else { return Err(refused) };
         let (wire, dialler, acceptor) = Wire::new(from, to, lane);
         backlog.try_send(acceptor).map_err(|_| refused)?;
         self.wires.insert(self.next_wire, wire);
