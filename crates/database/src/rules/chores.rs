@@ -1,0 +1,159 @@
+//! What a leader proposes by itself: deleting keys that are due and
+//! collecting the rows of flushed databases, in bounded steps.
+
+use std::ops::Bound;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::resp::Value;
+use crate::rows::{self, Counts, Entry, Position, Rows, RowsMut};
+use crate::space::SpaceMut;
+
+/// Deletes up to `limit` keys that are due at `now_ms`. Answers how many
+/// index rows it took: fewer than `limit` means that nothing is left.
+pub fn delete_due(rows: &mut dyn RowsMut, now_ms: u64, limit: usize) -> Value {
+    let (from, to) = rows::due_until(now_ms);
+    let due = rows.scan(Bound::Included(&from), Bound::Excluded(&to), limit);
+    for (row, _) in &due {
+        let Some((expires_ms, db, epoch, key)) = rows::split_due_row(row) else {
+            rows.delete(row);
+            continue;
+        };
+        if epoch == Counts::read(rows, db).epoch {
+            // Looking at an expired key deletes it, with its index row.
+            if SpaceMut::new(rows, db, now_ms)
+                .get(&key)
+                .is_none_or(|entry| entry.expires_ms != Some(expires_ms))
+            {
+                rows.delete(row);
+            }
+        } else {
+            rows.delete(row);
+        }
+    }
+    Value::count(due.len())
+}
+
+/// Deletes up to `limit` rows of flushed epochs. Answers how many it took;
+/// fewer than `limit` means that nothing is left.
+pub fn collect(rows: &mut dyn RowsMut, limit: usize) -> Value {
+    let mut left = limit;
+    while left > 0 {
+        let Some((marker, db, epoch)) = first_flushed(rows) else { break };
+        let from = rows::key_prefix(db, epoch, Position(0));
+        let found =
+            rows.scan(Bound::Included(&from), Bound::Excluded(&rows::key_end(db, epoch)), left.min(CHUNK));
+        if found.is_empty() {
+            rows.delete(&marker);
+            continue;
+        }
+        left -= found.len();
+        for (row, value) in &found {
+            rows.delete(row);
+            let due = Entry::decode(value).and_then(|entry| entry.expires_ms).zip(rows::split_key_row(row));
+            if let Some((expires_ms, (_, key))) = due {
+                rows.delete(&rows::due_row(expires_ms, db, epoch, &key));
+            }
+        }
+    }
+    Value::count(limit - left)
+}
+
+/// Rows fetched at once while collecting: each may hold a large value.
+const CHUNK: usize = 64;
+
+fn first_flushed(rows: &dyn Rows) -> Option<(Bytes, u8, u32)> {
+    let (from, to) = rows::FLUSHED_ROWS;
+    let (row, _) = rows.scan(Bound::Included(&from), Bound::Excluded(&to), 1).into_iter().next()?;
+    let (db, epoch) = rows::split_flushed_row(&row)?;
+    Some((row, db, epoch))
+}
+
+/// What is to be done in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chores {
+    /// When the next key is due.
+    pub due_ms: Option<u64>,
+    /// Whether there are rows of flushed databases.
+    pub flushed: bool,
+}
+
+impl Chores {
+    /// Looks what is to be done.
+    pub fn read(rows: &dyn Rows) -> Self {
+        let (from, _) = rows::due_until(0);
+        let to = rows::due_until(u64::MAX - 1).1;
+        let next = rows.scan(Bound::Included(&from), Bound::Excluded(&to), 1);
+        let due_ms = next.first().and_then(|(row, _)| rows::split_due_row(row)).map(|(due_ms, ..)| due_ms);
+        Self { due_ms, flushed: first_flushed(rows).is_some() }
+    }
+
+    /// `due 8 | flushed 1`
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(9);
+        out.put_u64(self.due_ms.unwrap_or(u64::MAX));
+        out.put_u8(u8::from(self.flushed));
+        out.freeze()
+    }
+
+    /// The reverse of [`Chores::encode`].
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let due_ms = u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?);
+        Some(Self { due_ms: (due_ms != u64::MAX).then_some(due_ms), flushed: *bytes.get(8)? != 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::rules::stories::{START_MS, Story};
+
+    #[test]
+    fn due_keys_are_deleted_in_bounded_steps() {
+        let mut story = Story::new();
+        for n in 0..10 {
+            story.run(&format!("SET k{n} v PX {}", 100 + n)).gives("+OK");
+        }
+        story.run("SET stays v EX 100").gives("+OK");
+        assert_eq!(story.chores(), Chores { due_ms: Some(START_MS + 100), flushed: false });
+        story.wait(104);
+        story.propose(&codec::delete_due(3)).gives(":3");
+        story.run("DBSIZE").gives(":8");
+        story.propose(&codec::delete_due(30)).gives(":2");
+        story.run("DBSIZE").gives(":6");
+        assert_eq!(story.chores().due_ms, Some(START_MS + 105));
+        story.wait(1000).propose(&codec::delete_due(30)).gives(":5");
+        story.run("KEYS *").gives("[stays]");
+    }
+
+    #[test]
+    fn a_key_whose_expiry_moved_is_not_deleted() {
+        let mut story = Story::new();
+        story.run("SET k v PX 100").gives("+OK");
+        story.run("PEXPIRE k 5000").gives(":1");
+        story.run("SET other v PX 100").gives("+OK");
+        story.run("PERSIST other").gives(":1");
+        story.wait(100).propose(&codec::delete_due(30)).gives(":0");
+        story.run("EXISTS k other").gives(":2");
+    }
+
+    #[test]
+    fn flushed_rows_are_collected_and_nothing_is_left() {
+        let mut story = Story::new();
+        let empty = story.rows();
+        for n in 0..10 {
+            story.run(&format!("SET k{n} v EX 100")).gives("+OK");
+        }
+        story.run("FLUSHDB").gives("+OK");
+        story.run("SET new v").gives("+OK");
+        assert!(story.chores().flushed);
+        story.propose(&codec::collect(4)).gives(":4");
+        story.propose(&codec::collect(100)).gives(":6");
+        story.propose(&codec::collect(100)).gives(":0");
+        assert_eq!(story.chores(), Chores { due_ms: None, flushed: false });
+        story.run("KEYS *").gives("[new]");
+        story.run("DEL new").gives(":1");
+        assert_eq!(story.rows(), empty + 1, "only the counts stay");
+    }
+}
