@@ -42,13 +42,7 @@ pub(super) fn unwraps(tree: &Tree) -> Vec<Violation> {
 /// Errors are enums that say whether state changed, never a bag or a string.
 pub(super) fn errors(tree: &Tree) -> Vec<Violation> {
     let mut found = banned(tree, &["anyhow :", "Box < dyn Error"], "an error is an enum of its handle");
-    let strings = [
-        "From < String > for",
-        "From < & str > for",
-        "From < & 'static str > for",
-        "Result < ( ) , String >",
-    ];
-    found.extend(banned(tree, &strings[..1], "a string is not an error"));
+    found.extend(banned(tree, &["From < String > for"], "a string is not an error"));
     for source in tree.sources.iter().filter(|source| source.library) {
         for at in source.find("From < & str > for") {
             let target = &source.tokens[at + 6].text;

@@ -90,6 +90,11 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<(&'static str, Violation)>, 
     Ok(found.collect())
 }
 
+/// Names of all rules.
+pub(crate) fn rule_names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|(name, _)| *name)
+}
+
 /// Prints what [`violations`] finds; true when there is nothing to say.
 pub(crate) fn report(root: &Path) -> bool {
     match violations(root) {
@@ -119,6 +124,6 @@ mod tests {
 
     #[test]
     fn this_checkout_is_tidy() {
-        assert!(report(crate::project()), "see the violations above");
+        assert!(report(crate::command::root()), "see the violations above");
     }
 }

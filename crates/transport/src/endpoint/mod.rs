@@ -1,0 +1,24 @@
+//! Calls and notices on top of any [`crate::Transport`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `handle` | [`Endpoint`], what other rooms hold |
+//! | `link` | one peer and lane: the rules of waiting, sending, failing |
+//! | `pending` | the calls in flight of one connection |
+//! | `backoff` | how long to rest between attempts |
+//! | `run` | the task of a link: dial, read replies, sweep deadlines |
+//! | `serve` | incoming connections and their handlers |
+//!
+//! A call costs no task and no timer of its own: deadlines are swept per link
+//! to [`SWEEP_GRAIN`], replies of one read are completed under one lock.
+
+mod backoff;
+mod handle;
+mod link;
+mod pending;
+mod run;
+mod serve;
+
+pub use handle::{Call, Endpoint, Links};
+pub use pending::SWEEP_GRAIN;
+pub use serve::Handler;

@@ -1,0 +1,283 @@
+//! The command line's grammar. What the flags mean to a node is in
+//! [`crate::config`]; what the commands do is in one file each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const ABOUT: &str = "One binary that turns machines into a distributed system.";
+const AFTER: &str = "\
+Start here:
+  trine demo                     three nodes, real input, a kill under load, a verdict
+  trine dev                      three nodes that keep running; prints where to connect
+  trine start                    one node; the first makes a cluster
+  trine ticket | ssh HOST trine start --join -    add a machine
+
+Data goes to standard output, everything else to standard error.";
+
+/// Everything that can be typed.
+#[derive(Debug, Parser)]
+#[command(name = "trine", version, about = ABOUT, after_help = AFTER, propagate_version = true)]
+pub struct Cli {
+    /// Print machine-readable JSON on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start three nodes, store real files, kill a leader under load, and give a verdict.
+    Demo(DemoArgs),
+    /// Run a local cluster of several processes until Ctrl-C.
+    Dev(DevArgs),
+    /// Run one node; the first creates a cluster, others join with a ticket.
+    Start(StartArgs),
+    /// Print a one-time ticket with which one machine may join.
+    Ticket(TicketArgs),
+    /// What this node is, whether it serves, and what failures the cluster survives.
+    Status(NodeTarget),
+    /// The nodes of the cluster and which of them are reachable.
+    Nodes(NodeTarget),
+    /// The groups of this node: leader, voters, learners, log and applied index, digest.
+    Groups(NodeTarget),
+    /// Change the set of nodes.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Give up nodes that are lost for good, after a majority of a group was lost.
+    Recover(RecoverArgs),
+    /// Read and write keys.
+    #[command(subcommand)]
+    Db(DbCommand),
+}
+
+/// Changes of the set of nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Remove a node for good: its key is revoked, its replicas move elsewhere.
+    Remove(RemoveArgs),
+}
+
+/// Key commands.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Print the value of a key; exit code 1 if there is none.
+    Get {
+        /// The key.
+        key: String,
+        /// Which door.
+        #[command(flatten)]
+        door: DbTarget,
+    },
+    /// Set a key.
+    Set {
+        /// The key.
+        key: String,
+        /// The value; `-` reads it from standard input.
+        value: String,
+        /// Which door.
+        #[command(flatten)]
+        door: DbTarget,
+    },
+    /// Delete keys; prints how many existed.
+    Del {
+        /// The keys.
+        #[arg(required = true)]
+        keys: Vec<String>,
+        /// Which door.
+        #[command(flatten)]
+        door: DbTarget,
+    },
+}
+
+/// Which database door to use.
+#[derive(Debug, Args)]
+pub struct DbTarget {
+    /// Redis address of any node.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
+    pub connect: SocketAddr,
+    /// Database number.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=15))]
+    pub db: u16,
+    /// Print the time of the operation and its two parts.
+    #[arg(long, help = "Print T = T_r + T_c: processing at the owner, passing between nodes")]
+    pub timing: bool,
+}
+
+/// Which running node on this machine to ask.
+#[derive(Debug, Args, Clone, Default)]
+pub struct NodeTarget {
+    /// The node's data directory [default: ./trine-data, then the nodes of ./trine-dev].
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    pub data: Option<PathBuf>,
+    /// The node's admin socket (DATA/admin.sock).
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `trine start`.
+#[derive(Debug, Args, Default, Clone)]
+pub struct StartArgs {
+    /// TOML file with any of the settings below; flags win over the file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where this node keeps its key, log and state [default: ./trine-data].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The node's name, for people [default: the host's name].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Address of the Redis door; loopback only until users exist [default: 127.0.0.1:6379].
+    #[arg(long, value_name = "ADDR")]
+    pub redis: Option<SocketAddr>,
+    /// Address on which other nodes reach this one [default: 127.0.0.1, Redis port + 10000].
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Option<SocketAddr>,
+    /// Address that is told to other nodes, if it differs from --peer (NAT, wildcard).
+    #[arg(long, value_name = "ADDR")]
+    pub advertise: Option<SocketAddr>,
+    /// Join a cluster: @FILE holds the ticket, or - for standard input.
+    #[arg(long, value_name = "@FILE|-")]
+    pub join: Option<String>,
+    /// Number of partitions, fixed when the cluster is created [default: 16].
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<u16>,
+    /// What to log on standard error (error, warn, info, debug, or per module) [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Die with this process (used by dev and demo).
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
+}
+
+/// `trine dev`.
+#[derive(Debug, Args, Clone)]
+pub struct DevArgs {
+    /// How many nodes to run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// Where the nodes keep their data, one folder each.
+    #[arg(long, value_name = "DIR", default_value = "trine-dev")]
+    pub data: PathBuf,
+    /// Redis port of node 1; node n listens on this + 10*(n-1).
+    #[arg(long, value_name = "PORT", default_value_t = 6379, value_parser = clap::value_parser!(u16).range(1..))]
+    pub redis_port: u16,
+    /// Port between nodes of node 1; node n uses this + 10*(n-1) [default: Redis port + 10000].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub peer_port: Option<u16>,
+    /// Number of partitions when the cluster is created.
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<u16>,
+}
+
+/// `trine demo`.
+#[derive(Debug, Args, Clone)]
+pub struct DemoArgs {
+    /// Folder whose files are stored [default: the Rust sources in the Cargo registry].
+    #[arg(long, value_name = "DIR")]
+    pub input: Option<PathBuf>,
+    /// At most this many files.
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_files: u32,
+    /// At most this many MiB in all.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub max_mib: u32,
+    /// Seconds of load before and after the kill.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub load: u32,
+}
+
+/// `trine ticket`.
+#[derive(Debug, Args)]
+pub struct TicketArgs {
+    /// How long the ticket is good for, like 90s, 30m, 12h or 2d.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub valid: Duration,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeTarget,
+}
+
+/// `trine node remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The node: its number (n3 or 3), name, or the first characters of its id.
+    pub name: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeTarget,
+}
+
+/// `trine recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Nodes that will never come back (number, name or start of the id).
+    #[arg(long, value_name = "NODE", required = true, num_args = 1..)]
+    pub i_lost: Vec<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Which node to ask.
+    #[command(flatten)]
+    pub node: NodeTarget,
+}
+
+/// Longest duration that the command line takes.
+const MAX_DURATION: Duration = Duration::from_hours(366 * 24);
+
+/// Parses `90s`, `30m`, `12h`, `2d`.
+///
+/// # Errors
+/// Says which forms are understood.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time; write a number and a unit, like 90s, 30m, 12h or 2d");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => Some(number),
+        "m" => number.checked_mul(60),
+        "h" => number.checked_mul(3_600),
+        "d" => number.checked_mul(86_400),
+        _ => return Err(wrong()),
+    };
+    match seconds.map(Duration::from_secs) {
+        Some(duration) if !duration.is_zero() && duration <= MAX_DURATION => Ok(duration),
+        _ => Err(format!("`{text}` is out of range; from 1s to 366d")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_a_range() {
+        assert_eq!(parse_duration("30m"), Ok(Duration::from_mins(30)));
+        for bad in ["", "5", "h", "5w", "0s", "367d", "99999999999999999999d", "18446744073709551615d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn global_json_goes_anywhere() {
+        let cli = Cli::try_parse_from(["trine", "nodes", "--json"]).expect("valid");
+        assert!(cli.json);
+        let cli = Cli::try_parse_from(["trine", "recover", "--i-lost", "n2", "n3", "--yes"]).expect("valid");
+        assert!(matches!(cli.command, Command::Recover(args) if args.i_lost.len() == 2));
+    }
+}

@@ -1,0 +1,185 @@
+//! The verdict: everything that the demo saw, on one screen, and which checks
+//! held. `--json` prints the same fields.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::failover::FailoverReport;
+use super::files::{ReadReport, StoreReport};
+use super::milliseconds;
+use super::timing::{Quantiles, TimingRow};
+use crate::admin::report::table;
+
+/// Everything that the demo saw.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Process ids of the nodes at first start.
+    pub pids: Vec<u32>,
+    /// Time until three nodes served with all replicas in place.
+    pub started_ms: u64,
+    /// Storing through node 1.
+    pub stored: StoreReport,
+    /// Reading back through nodes 2 and 3.
+    pub read_back: Vec<ReadReport>,
+    /// `T = T_r + T_c`.
+    pub timing: Vec<TimingRow>,
+    /// The kill.
+    pub failover: FailoverReport,
+}
+
+impl Summary {
+    /// Every check, in words, and whether it held.
+    fn checks(&self) -> Vec<(String, bool)> {
+        let (failover, audit) = (&self.failover, &self.failover.audit);
+        let mut checks = Vec::new();
+        for read in &self.read_back {
+            let text = format!("all {} files read back equal through node {}", read.files, read.node);
+            checks.push((text, read.different == 0 && read.files == self.stored.files));
+        }
+        let outage = failover.outage_ms.map_or("for good".to_owned(), |ms| format!("for {ms} ms"));
+        let text = format!("writes went on after the kill (unavailable {outage})");
+        checks.push((text, failover.outage_ms.is_some()));
+        let text = format!("no acknowledged write is missing ({} checked)", audit.writes);
+        checks.push((text, audit.missing_writes == 0 && audit.writes > 0));
+        let text = format!(
+            "acknowledged <= counted <= acknowledged + unanswered ({} <= {} <= {})",
+            audit.increments,
+            audit.counted,
+            audit.increments + audit.unanswered_increments
+        );
+        checks.push((
+            text,
+            audit.counters_too_low == 0 && audit.counters_too_high == 0 && audit.increments > 0,
+        ));
+        let restarted = &failover.audit_restarted;
+        checks.push(("the same through the restarted node".to_owned(), restarted.holds()));
+        let text = format!(
+            "the restarted node caught up: {} groups equal in applied index and digest",
+            failover.groups_compared
+        );
+        checks.push((text, failover.caught_up_ms.is_some()));
+        checks
+    }
+
+    /// The checks that did not hold.
+    pub fn failed(&self) -> Vec<String> {
+        self.checks().into_iter().filter(|(_, held)| !held).map(|(text, _)| text).collect()
+    }
+
+    /// One screen of text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let failover = &self.failover;
+        let mib = self.stored.bytes >> 20;
+        let _ = writeln!(
+            text,
+            "\nTrine demo: three nodes, served with all replicas after {} ms",
+            self.started_ms
+        );
+        let _ = writeln!(
+            text,
+            "\n1. Any node takes any key\n   stored {} files, {mib} MiB, through node 1 in {}",
+            self.stored.files,
+            speed(self.stored.took_ms, self.stored.bytes)
+        );
+        for read in &self.read_back {
+            let took = speed(read.took_ms, self.stored.bytes);
+            let _ = writeln!(
+                text,
+                "   read back through node {} in {took}, {} differ",
+                read.node, read.different
+            );
+        }
+        let _ = writeln!(
+            text,
+            "\n2. Where time goes: T = T_r (processing at the owner) + T_c (passing between nodes)"
+        );
+        for line in table(&self.timing_rows()).lines() {
+            let _ = writeln!(text, "   {line}");
+        }
+        let _ = writeln!(
+            text,
+            "\n3. Node {} led the measured keys and was killed (SIGKILL) under load",
+            failover.killed
+        );
+        let outage =
+            failover.outage_ms.map_or("until the end of the load".to_owned(), |ms| format!("for {ms} ms"));
+        let _ = writeln!(
+            text,
+            "   writes unavailable {outage}; {} per second before, {} after",
+            failover.rate_before, failover.rate_after
+        );
+        let unanswered = failover.audit.unanswered_increments + failover.audit.unanswered_writes;
+        let _ = writeln!(text, "   requests without an answer: {unanswered}");
+        let caught_up = failover.caught_up_ms.map_or("not in time".to_owned(), |ms| format!("after {ms} ms"));
+        let _ =
+            writeln!(text, "   restarted: served after {} ms, caught up {caught_up}\n", failover.restart_ms);
+        for (check, held) in self.checks() {
+            let _ = writeln!(text, "{}  {check}", if held { "ok  " } else { "FAIL" });
+        }
+        text
+    }
+
+    fn timing_rows(&self) -> Vec<Vec<String>> {
+        let cells = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut rows =
+            vec![cells(&["", "", "requests", "T median", "p99", "T_r median", "p99", "T_c median", "p99"])];
+        for row in self.timing.iter().filter(|row| row.requests > 0) {
+            let place = if row.forwarded { "forwarded" } else { "at the owner" };
+            let mut line = cells(&[row.command, place]);
+            line.push(row.requests.to_string());
+            for Quantiles { p50_us, p99_us } in [row.total, row.processing, row.passing] {
+                line.extend([milliseconds(p50_us), milliseconds(p99_us)]);
+            }
+            rows.push(line);
+        }
+        rows
+    }
+}
+
+fn speed(took_ms: u64, bytes: u64) -> String {
+    let per_second = (bytes >> 10) * 1_000 / took_ms.max(1) / 1_024;
+    format!("{}.{} s ({per_second} MiB/s)", took_ms / 1_000, took_ms % 1_000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::ledger::Audit;
+
+    fn sample(different: usize) -> Summary {
+        let audit =
+            Audit { increments: 5, counted: 6, unanswered_increments: 1, writes: 5, ..Audit::default() };
+        Summary {
+            pids: vec![1, 2, 3],
+            started_ms: 900,
+            stored: StoreReport { files: 10, bytes: 5 << 20, took_ms: 1_000, sent_again: 0 },
+            read_back: vec![ReadReport { node: 2, files: 10, different, took_ms: 500 }],
+            timing: vec![],
+            failover: FailoverReport {
+                killed: 2,
+                outage_ms: Some(350),
+                rate_before: 100,
+                rate_after: 90,
+                audit: audit.clone(),
+                audit_restarted: audit,
+                restart_ms: 200,
+                caught_up_ms: Some(300),
+                groups_compared: 17,
+            },
+        }
+    }
+
+    #[test]
+    fn one_difference_fails_the_demo() {
+        assert!(sample(0).failed().is_empty());
+        assert_eq!(sample(1).failed().len(), 1);
+    }
+
+    #[test]
+    fn the_summary_fits_one_screen() {
+        let text = sample(0).text();
+        assert!(text.lines().count() <= 30 && text.contains("5 <= 6 <= 6"), "{text}");
+    }
+}

@@ -1,0 +1,32 @@
+//! The binary of Trine: command line, configuration, wiring, admin socket,
+//! local clusters, demo. It knows every room; no room knows it.
+//!
+//! Invariants: rooms meet only in [`node`]; what a command prints as data goes
+//! to standard output, everything else to standard error; nothing here decides
+//! anything that must be the same on two nodes.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`cli`] | the grammar of the command line |
+//! | [`config`] | a node's settings: file, flags, checks |
+//! | [`failure`] | what went wrong and what to do, for people |
+//! | [`seams`] | wall clock and random numbers of the machine |
+//! | [`commands`] | from a parsed command line to what happens |
+//! | [`start`] | one node of the product: runtimes, signals |
+//! | [`local`], [`dev`] | clusters of child processes on this machine |
+//! | [`demo`] | what Trine promises, shown on real input |
+//! | [`db`], [`resp`] | key commands, and the small Redis client below them |
+//! | [`admin`] | the admin socket: protocol, server, client, reports |
+
+pub mod admin;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod db;
+pub mod demo;
+pub mod dev;
+pub mod failure;
+pub mod local;
+pub mod resp;
+pub mod seams;
+pub mod start;

@@ -1,0 +1,313 @@
+//! Clusters of child processes on this machine, for `dev`, `demo` and tests.
+//! Every node is a real `trine start` with its own key, sockets and data
+//! directory; its log goes to a file next to its data.
+//!
+//! Children run in their own process group, so that Ctrl-C reaches only the
+//! parent, and ask the kernel to die with the parent (`--parent`). The kernel
+//! ties that to the *thread* that started them: everything here must run on a
+//! current-thread runtime on the main thread.
+
+use std::fs::{File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use crate::admin::SOCKET_NAME;
+use crate::admin::client::{AdminClient, node_folder};
+use crate::admin::protocol::StatusReport;
+use crate::failure::Failure;
+
+/// Pause between two looks at a condition that is being waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a node may take to serve.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a node may take to hand over and stop before it is killed.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of a failed node's log that are shown.
+const LOG_TAIL_LINES: usize = 12;
+/// File in a node's folder that takes its standard error.
+const LOG_NAME: &str = "trine.log";
+
+/// Where one node lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Number within the local cluster, from 1.
+    pub n: u16,
+    /// Data directory.
+    pub data: PathBuf,
+    /// Address of the Redis door.
+    pub redis: SocketAddr,
+    /// Address for other nodes.
+    pub peer: SocketAddr,
+    /// Partitions, if this node creates the cluster.
+    pub partitions: Option<u16>,
+}
+
+impl NodeSpec {
+    /// Node `n` below `root` on these loopback ports.
+    pub fn local(root: &Path, n: u16, redis_port: u16, peer_port: u16) -> Self {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { n, data: node_folder(root, n), redis: at(redis_port), peer: at(peer_port), partitions: None }
+    }
+
+    /// Whether this data directory has been a node before.
+    pub fn exists(&self) -> bool {
+        self.data.join(crate::start::MEMBER_FILE).exists()
+    }
+
+    /// The node's admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.data.join(SOCKET_NAME)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data.join(LOG_NAME)
+    }
+}
+
+/// A running node process; dropping it kills it.
+#[derive(Debug)]
+pub struct NodeProcess {
+    /// Where it lives.
+    pub spec: NodeSpec,
+    /// Its process id.
+    pub pid: u32,
+    child: Child,
+}
+
+impl NodeProcess {
+    /// Starts the node; `ticket` makes it join.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub async fn spawn(spec: NodeSpec, ticket: Option<&str>) -> Result<Self, Failure> {
+        let cannot = |error: std::io::Error| Failure::new(format!("cannot start node {}: {error}", spec.n));
+        std::fs::create_dir_all(&spec.data).map_err(|error| {
+            Failure::new(format!("cannot make {}: {error}", spec.data.display()))
+                .hint("name a folder that can be written with --data DIR")
+        })?;
+        let log = open_log(&spec.log_path()).map_err(cannot)?;
+        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+        command.arg("start").arg("--data").arg(&spec.data);
+        command.args(["--name", &format!("node{}", spec.n)]);
+        command.args(["--redis", &spec.redis.to_string(), "--peer", &spec.peer.to_string()]);
+        command.args(["--parent", &std::process::id().to_string()]);
+        if let (Some(partitions), None) = (spec.partitions, ticket) {
+            command.args(["--partitions", &partitions.to_string()]);
+        }
+        if ticket.is_some() {
+            command.args(["--join", "-"]).stdin(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null());
+        }
+        command.stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
+        let mut child = command.spawn().map_err(cannot)?;
+        if let (Some(ticket), Some(mut stdin)) = (ticket, child.stdin.take()) {
+            stdin.write_all(ticket.as_bytes()).await.map_err(cannot)?;
+        }
+        let pid = child.id().ok_or_else(|| Failure::new("a node ended at once"))?;
+        Ok(Self { spec, pid, child })
+    }
+
+    /// Waits until the node serves and `is_met` holds for its status.
+    ///
+    /// # Errors
+    /// It ends, or does not get there before `limit`.
+    pub async fn wait(
+        &mut self,
+        limit: Duration,
+        is_met: impl Fn(&StatusReport) -> bool,
+    ) -> Result<StatusReport, Failure> {
+        let deadline = Instant::now() + limit;
+        let mut last = None;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(self.explain(&format!("ended with {status}")));
+            }
+            if let Ok(mut client) = AdminClient::connect(&self.spec.socket())
+                && let Ok(status) = client.status().await
+            {
+                if is_met(&status) {
+                    return Ok(status);
+                }
+                last = Some(status);
+            }
+            if Instant::now() > deadline {
+                let seen =
+                    last.map_or_else(String::new, |status| format!("; {}", status.problems.join("; ")));
+                return Err(self.explain(&format!("was not ready after {} s{seen}", limit.as_secs())));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until the node serves.
+    ///
+    /// # Errors
+    /// As [`NodeProcess::wait`].
+    pub async fn wait_ready(&mut self) -> Result<StatusReport, Failure> {
+        self.wait(START_LIMIT, |status| status.ready).await
+    }
+
+    /// A connection to its admin socket.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn admin(&self) -> Result<AdminClient, Failure> {
+        AdminClient::connect(&self.spec.socket()).map_err(|error| {
+            Failure::new(format!("node {} does not answer on its admin socket: {error}", self.spec.n))
+        })
+    }
+
+    /// Kills the node at once (SIGKILL) and waits until it is gone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn kill(&mut self) -> Result<(), Failure> {
+        let cannot = |error| Failure::new(format!("cannot kill node {}: {error}", self.spec.n));
+        self.child.kill().await.map_err(cannot)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            // It may have ended meanwhile: then there is nothing to signal.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Waits until the process ends by itself.
+    ///
+    /// # Errors
+    /// The system cannot tell.
+    pub async fn ended(&mut self) -> Result<std::process::ExitStatus, Failure> {
+        self.child.wait().await.map_err(Failure::new)
+    }
+
+    /// The failure of this node, with the end of its log.
+    pub fn explain(&self, what: &str) -> Failure {
+        let log = std::fs::read_to_string(self.spec.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n  | ");
+        let path = self.spec.log_path();
+        Failure::new(format!("node {} {what}; its log {} ends:\n  | {tail}", self.spec.n, path.display()))
+    }
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Stops nodes as an operator would: SIGTERM, so that they hand over; who is
+/// not gone in time is killed.
+pub async fn stop_all(nodes: &mut [NodeProcess]) {
+    for node in nodes.iter() {
+        node.signal(Signal::TERM);
+    }
+    let deadline = Instant::now() + STOP_LIMIT;
+    for node in nodes.iter_mut() {
+        if tokio::time::timeout_at(deadline, node.child.wait()).await.is_err() {
+            // Killed on drop too; this waits for it.
+            let _ = node.kill().await;
+        }
+    }
+}
+
+/// Fails clearly when somebody else listens on `address`.
+///
+/// # Errors
+/// The port is taken; the message names the flag that moves it.
+pub fn require_free(address: SocketAddr, what: &str, flag: &str) -> Result<(), Failure> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(format!("{what}: {address} cannot be used: {error}"))
+            .hint(format!("stop what listens there, or choose another port with {flag}"))),
+    }
+}
+
+/// Loopback ports that are free now, for clusters that live shortly.
+///
+/// # Errors
+/// The system has none.
+pub fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+    let bind =
+        |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| Ok((it.local_addr()?.port(), it)));
+    // All are held until the last is known, so that none is given twice.
+    let held: Result<Vec<_>, _> = (0..count).map(bind).collect();
+    let held = held.map_err(|error| Failure::new(format!("no free port on loopback: {error}")))?;
+    Ok(held.into_iter().map(|(port, _listener)| port).collect())
+}
+
+/// Starts a whole cluster: nodes that have data start at once, then new ones
+/// join by ticket. Returns when every node serves.
+///
+/// # Errors
+/// A node does not start.
+pub async fn start_cluster(specs: Vec<NodeSpec>) -> Result<Vec<NodeProcess>, Failure> {
+    let (old, mut new): (Vec<_>, Vec<_>) = specs.into_iter().partition(NodeSpec::exists);
+    let founders = if old.is_empty() { vec![new.remove(0)] } else { old };
+    let mut nodes = Vec::new();
+    for spec in founders {
+        nodes.push(NodeProcess::spawn(spec, None).await?);
+    }
+    for node in &mut nodes {
+        node.wait_ready().await?;
+    }
+    let mut joining = Vec::new();
+    for spec in new {
+        let mut admin = nodes[0].admin()?;
+        let ticket = admin.ticket(Duration::from_mins(10)).await?;
+        joining.push(NodeProcess::spawn(spec, Some(&ticket.ticket)).await?);
+    }
+    for node in &mut joining {
+        node.wait_ready().await?;
+    }
+    nodes.append(&mut joining);
+    nodes.sort_by_key(|node| node.spec.n);
+    Ok(nodes)
+}
+
+/// Waits until replicas are where they should be: the cluster tolerates the
+/// loss of `tolerates` nodes as every node sees it.
+///
+/// # Errors
+/// It does not get there in time.
+pub async fn wait_settled(
+    nodes: &mut [NodeProcess],
+    limit: Duration,
+    tolerates: usize,
+) -> Result<(), Failure> {
+    let count = nodes.len();
+    for node in nodes.iter_mut() {
+        node.wait(limit, |status| status.ready && status.nodes >= count && status.tolerates >= tolerates)
+            .await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_names_the_flag() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        let failure = require_free(address, "Redis door of node 1", "--redis-port").expect_err("taken");
+        let text = failure.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("--redis-port"), "{text}");
+    }
+
+    #[test]
+    fn free_ports_differ() {
+        let ports = free_ports(4).expect("ports");
+        let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
+        assert_eq!(distinct.len(), 4);
+    }
+}

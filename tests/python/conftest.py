@@ -1,0 +1,79 @@
+"""Three real nodes for the client tests: one `trine dev` for the whole run.
+
+The binary is the one named by the environment variable TRINE. Ports are free
+ones, so that nothing else on the machine is in the way.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+
+import pytest
+import redis
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the nodes are; node n is at index n-1."""
+
+    ports: list[int]
+    pids: list[int]
+
+
+def free_ports(count: int) -> int:
+    """A port such that it and the next `count - 1` in steps of 10 are free, as are those 10,000 above."""
+    for first in range(21000, 29000, 100):
+        wanted = [first + 10 * n + above for n in range(count) for above in (0, 10000)]
+        held = []
+        try:
+            for port in wanted:
+                held.append(socket.create_server(("127.0.0.1", port)))
+            return first
+        except OSError:
+            continue
+        finally:
+            for server in held:
+                server.close()
+    raise RuntimeError("no free ports")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    data = tempfile.mkdtemp(prefix="trine-clients-")
+    first = free_ports(3)
+    arguments = [os.environ["TRINE"], "dev", "--json", "--nodes", "3", "--data", data, "--redis-port", str(first)]
+    log = open(os.path.join(data, "dev.log"), "w+")
+    dev = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
+    line = dev.stdout.readline()
+    if not line:
+        log.seek(0)
+        raise RuntimeError(f"trine dev ended with {dev.wait()}: {log.read()[-4000:]}")
+    doors = json.loads(line)
+    yield Cluster([int(door["redis"].rsplit(":", 1)[1]) for door in doors], [door["pid"] for door in doors])
+    dev.send_signal(signal.SIGTERM)
+    dev.wait(timeout=30)
+    shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=["node1", "node2", "node3"])
+def port(cluster, request):
+    """The port of each node in turn."""
+    return cluster.ports[request.param - 1]
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def client(port, protocol):
+    """redis-py, plain, connected to one node; the database is empty."""
+    with redis.Redis(port=port, protocol=protocol, retry=None) as client:
+        client.flushall()
+        yield client
