@@ -3,7 +3,7 @@
 
 mod calls;
 mod connections;
-mod twin;
+pub(crate) mod twin;
 
 /// Makes a test of each behaviour for one twin: a function that gives a
 /// [`twin::Twin`] with two admitted nodes that know each other's address.
@@ -51,4 +51,5 @@ macro_rules! all_behaviours {
     };
 }
 
+all_behaviours!(tls, crate::suite::twin::real_runtime(), crate::suite::twin::tls);
 all_behaviours!(simulated, crate::suite::twin::paused_runtime(), crate::suite::twin::simulated);
