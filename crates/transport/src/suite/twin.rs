@@ -24,6 +24,8 @@ pub(crate) struct Twin {
     pub(crate) two: Arc<dyn Transport>,
     /// A node that nobody runs, but whose address is known.
     pub(crate) absent: NodeId,
+    /// Where node two listens.
+    pub(crate) two_address: SocketAddr,
 }
 
 impl Twin {
@@ -65,6 +67,7 @@ pub(crate) async fn simulated() -> Twin {
         one: net.transport(NodeId([1; 32])),
         two: net.transport(NodeId([2; 32])),
         absent: NodeId([9; 32]),
+        two_address: SocketAddr::from(([127, 0, 0, 1], 1)),
     };
     tokio::task::yield_now().await;
     twin
@@ -85,7 +88,8 @@ pub(crate) async fn tls() -> Twin {
     // A port that was free a moment ago: nobody listens there.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     one.set_addresses(absent, vec![closed]);
-    Twin { one: Arc::new(one), two: Arc::new(two), absent }
+    let two_address = two.address();
+    Twin { one: Arc::new(one), two: Arc::new(two), absent, two_address }
 }
 
 /// A wall clock that stands still.
