@@ -6,6 +6,13 @@
 //! | [`tidy`] | the house rules, each one small function over the parsed tree |
 //! | [`parts`] | `test`: every test of the project in parts, with one total |
 //! | [`check`] | `check` and `fix`: what is quick to know before a push |
+//! | [`bench`] | `bench`: side by side with what a user would pick instead |
+//! | [`accept`] | `accept`: a topic's promises, one line and figure each |
+//! | [`durability`] | what a traced node really does |
+//! | [`faults`] | SIGKILL, SIGSTOP and cut links under load, and the audit of it |
+//! | [`hosts`] | several hosts on one machine, for cutting links |
+//! | [`redis`] | a small client that knows only what it was told |
+//! | [`servers`] | servers on free ports that end with us |
 //! | [`command`] | commands with captured output and a deadline |
 
 use std::path::PathBuf;
@@ -13,9 +20,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod accept;
+mod bench;
 mod check;
 mod command;
+mod durability;
+mod faults;
+mod hosts;
 mod parts;
+mod redis;
+mod servers;
 mod tidy;
 
 /// Trine's tooling.
@@ -36,6 +50,24 @@ enum Command {
     },
     /// Checks format, clippy, house rules, licences and advisories.
     Check,
+    /// Measures side by side with what a user would pick instead.
+    Bench {
+        /// What to measure.
+        #[arg(value_parser = ["database"])]
+        topic: String,
+    },
+    /// Prints PASS, FAIL or NOT RUN with its figure for each promise of a topic.
+    Accept {
+        /// Whose promises.
+        #[arg(value_parser = ["ground"])]
+        topic: String,
+        /// Only lines whose name holds this word.
+        #[arg(long)]
+        only: Option<String>,
+        /// Also what takes long: ten minutes of full load, a clean clone.
+        #[arg(long)]
+        long: bool,
+    },
     /// Formats, and applies what clippy can fix by itself.
     Fix,
     /// Checks the house rules that no compiler knows.
@@ -50,8 +82,17 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test { parts } => parts::run(&parts),
         Command::Check => check::check(),
+        Command::Bench { .. } => told(&bench::database()),
+        Command::Accept { only, long, .. } => accept::ground(only.as_deref(), long),
         Command::Fix => check::fix(),
         Command::Tidy { root } => tidy::report(root.as_deref().unwrap_or(command::root())),
     };
     if outcome { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn told(outcome: &Result<(), command::Trouble>) -> bool {
+    if let Err(trouble) = outcome {
+        eprintln!("{trouble}");
+    }
+    outcome.is_ok()
 }

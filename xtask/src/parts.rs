@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::command::Trouble;
 
 pub(crate) mod clients;
-mod crates;
+pub(crate) mod crates;
 mod demo;
 mod durability;
 mod faults;

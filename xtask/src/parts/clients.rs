@@ -16,17 +16,22 @@ impl Part for Clients {
     }
 
     fn run(&self) -> Result<Count, Trouble> {
-        let python = python()?;
-        let trine = product(false)?;
-        let mut tests = command(python, &["-m", "pytest", "-q", "--color=no", "-rf", "tests/python"]);
-        let finished = run(tests.env("TRINE", trine), Duration::from_mins(15))?;
-        let closing = finished.tail(1);
-        let failed = before(&closing, "failed") + before(&closing, "error") + before(&closing, "errors");
-        let passed = before(&closing, "passed");
-        let silent = u64::from(failed == 0 && (!finished.success || passed == 0));
-        let report = if finished.success { closing } else { finished.tail(150) };
-        Ok(Count { passed, failed: failed + silent, report })
+        tests(false)
     }
+}
+
+/// Runs them against a debug or a release build.
+pub(crate) fn tests(release: bool) -> Result<Count, Trouble> {
+    let python = python()?;
+    let trine = product(release)?;
+    let mut tests = command(python, &["-m", "pytest", "-q", "--color=no", "-rf", "tests/python"]);
+    let finished = run(tests.env("TRINE", trine), Duration::from_mins(15))?;
+    let closing = finished.tail(1);
+    let failed = before(&closing, "failed") + before(&closing, "error") + before(&closing, "errors");
+    let passed = before(&closing, "passed");
+    let silent = u64::from(failed == 0 && (!finished.success || passed == 0));
+    let report = if finished.success { closing } else { finished.tail(150) };
+    Ok(Count { passed, failed: failed + silent, report })
 }
 
 /// A Python with the packages of `tests/python/requirements.txt`.

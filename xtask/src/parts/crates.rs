@@ -24,7 +24,7 @@ impl Part for Crates {
 }
 
 /// Sums cargo's `test result:` lines; a command that failed without one is a failure.
-pub(super) fn counted(finished: &Finished) -> Count {
+pub(crate) fn counted(finished: &Finished) -> Count {
     let mut count = Count::default();
     for line in finished.output.lines() {
         let Some(result) = line.trim_start().strip_prefix("test result:") else { continue };
@@ -39,7 +39,7 @@ pub(super) fn counted(finished: &Finished) -> Count {
 }
 
 /// The number in front of `word`, as in `12 passed; 1 failed`.
-pub(super) fn before(text: &str, word: &str) -> u64 {
+pub(crate) fn before(text: &str, word: &str) -> u64 {
     let words: Vec<&str> = text.split([' ', ';', ',', '.']).filter(|part| !part.is_empty()).collect();
     let at = words.iter().position(|candidate| *candidate == word);
     at.and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok()).unwrap_or(0)

@@ -55,14 +55,17 @@ pub(super) fn errors(tree: &Tree) -> Vec<Violation> {
     found
 }
 
-/// A lock shared between tasks says, in a comment with the word "task", why no
-/// task can own the state.
+/// A comment about a shared lock speaks of one of these.
+const LOCK_WORDS: &[&str] = &["task", "thread", "mutex", "lock"];
+
+/// A shared lock says, in a comment at its type, why no task can own the state.
 pub(super) fn shared_locks(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
     for source in tree.sources.iter().filter(|source| source.library || source.package == "trine") {
         for lock in ["Mutex", "RwLock"] {
             for line in source.production(&format!("Arc < {lock} <")) {
-                if !source.comment_at(line).contains("task") {
+                let comment = source.comment_at(line);
+                if !LOCK_WORDS.iter().any(|word| comment.contains(word)) {
                     let what =
                         format!("Arc<{lock}<_>> without a comment that says why no task can own the state");
                     found.push(Violation::new(&source.path, line, what));

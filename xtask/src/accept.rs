@@ -1,0 +1,121 @@
+//! `cargo xtask accept ground`: what the ground floor promises, one line each:
+//! PASS, FAIL or NOT RUN, with the figure.
+//!
+//! | file | promises |
+//! |---|---|
+//! | [`clone`] | the README's two commands from a clean clone |
+//! | [`outside`] | unmodified clients, a traced majority, peers' certificates, fuzzed parsers |
+//! | [`survival`] | kill, pause and cut under load; full CPU load |
+//! | [`speed`] | side by side with etcd and Redis |
+//! | [`cost`] | idle cost, time to start |
+//! | [`input`] | bad input on every door |
+//! | [`startup`] | bad configuration, tickets and data directories |
+
+use std::fmt;
+
+use crate::command::Trouble;
+
+mod clone;
+mod cost;
+mod input;
+mod outside;
+mod speed;
+mod startup;
+mod survival;
+
+/// How a promise stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Pass,
+    Fail,
+    NotRun,
+}
+
+/// One promise and its figure.
+pub(crate) struct Line {
+    standing: Standing,
+    name: String,
+    figure: String,
+}
+
+impl Line {
+    fn of(holds: bool, name: &str, figure: impl Into<String>) -> Self {
+        let standing = if holds { Standing::Pass } else { Standing::Fail };
+        Self { standing, name: name.to_owned(), figure: figure.into() }
+    }
+
+    fn not_run(name: &str, why: impl Into<String>) -> Self {
+        Self { standing: Standing::NotRun, name: name.to_owned(), figure: why.into() }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.standing {
+            Standing::Pass => "PASS   ",
+            Standing::Fail => "FAIL   ",
+            Standing::NotRun => "NOT RUN",
+        };
+        write!(f, "{word} {}: {}", self.name, self.figure)
+    }
+}
+
+/// Promises that are shown by one experiment.
+struct Experiment {
+    name: &'static str,
+    /// Takes more than a few minutes: only with `--long`.
+    long: bool,
+    run: fn() -> Result<Vec<Line>, Trouble>,
+}
+
+const GROUND: &[Experiment] = &[
+    Experiment { name: "demo", long: false, run: clone::demo },
+    Experiment { name: "clean clone", long: true, run: clone::from_a_clean_clone },
+    Experiment { name: "clients", long: false, run: outside::clients },
+    Experiment { name: "SIGKILL", long: false, run: survival::kill },
+    Experiment { name: "SIGSTOP", long: false, run: survival::pause },
+    Experiment { name: "cut link", long: false, run: survival::cut },
+    Experiment { name: "trace", long: false, run: outside::trace },
+    Experiment { name: "full CPU load", long: true, run: survival::full_load },
+    Experiment { name: "speed", long: false, run: speed::thresholds },
+    Experiment { name: "idle cost", long: false, run: cost::idle },
+    Experiment { name: "time to start", long: false, run: cost::start },
+    Experiment { name: "bad input", long: false, run: input::doors },
+    Experiment { name: "bad start", long: false, run: startup::refusals },
+    Experiment { name: "certificates", long: false, run: outside::certificates },
+    Experiment { name: "fuzzed parsers", long: false, run: outside::fuzzed },
+];
+
+/// Runs the experiments of the ground floor; true when no line failed.
+pub(crate) fn ground(only: Option<&str>, long: bool) -> bool {
+    let mut counts = [0, 0, 0];
+    for experiment in GROUND {
+        if only.is_some_and(|word| !experiment.name.contains(word)) {
+            continue;
+        }
+        let lines = if experiment.long && !long {
+            vec![Line::not_run(experiment.name, "takes long: asked for with --long")]
+        } else {
+            (experiment.run)()
+                .unwrap_or_else(|trouble| vec![Line::of(false, experiment.name, trouble.to_string())])
+        };
+        for line in lines {
+            println!("{line}");
+            counts[line.standing as usize] += 1;
+        }
+    }
+    let [pass, fail, not_run] = counts;
+    println!("{pass} PASS, {fail} FAIL, {not_run} NOT RUN");
+    fail == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Line;
+
+    #[test]
+    fn a_line_says_how_a_promise_stands() {
+        assert_eq!(Line::of(true, "start", "0.3 s").to_string(), "PASS    start: 0.3 s");
+        assert_eq!(Line::not_run("clone", "why").to_string(), "NOT RUN clone: why");
+    }
+}

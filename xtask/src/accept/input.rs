@@ -1,0 +1,157 @@
+//! Bad input on every door of a running cluster: each gets a clear error,
+//! nothing panics, nothing is lost.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use super::Line;
+use crate::command::{Trouble, product};
+use crate::redis::{Connection, Reply};
+use crate::servers::Dev;
+
+const KEPT: usize = 200;
+const PATIENCE: Duration = Duration::from_secs(5);
+const RANDOM_ROUNDS: u64 = 100;
+const HALF_OPEN: usize = 3_000;
+/// Files that we need besides half-open connections.
+const OTHER_FILES: u64 = 200;
+
+/// What is sent, and a word that the error must hold (empty: only that one comes).
+const MALFORMED: &[(&[u8], &str)] = &[
+    (b"*1\r\n:5\r\n", "Protocol error"),
+    (b"*abc\r\n", "Protocol error"),
+    (b"*99999999999\r\n", "Protocol error"),
+    (b"*1\r\n$-5\r\n", "Protocol error"),
+    (b"*1\r\n$abc\r\n", "Protocol error"),
+    (b"*2\r\n$3\r\nGET\r\n+a\r\n", "Protocol error"),
+    (b"*1\r\n$99999999999999999999\r\n", "Protocol error"),
+    // One byte more than a value may have: refused before it is sent.
+    (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870913\r\n", ""),
+    (b"*1\r\n$8\r\nNOSUCHCM\r\n", "unknown command"),
+    (b"*0\r\n*1\r\n$3\r\nGET\r\n", "wrong number of arguments"),
+];
+
+pub(super) fn doors() -> Result<Vec<Line>, Trouble> {
+    let trine = product(true)?;
+    let dev = Dev::start(&trine, 3)?;
+    let port = dev.doors[0].port;
+    let mut connection = Connection::local(port).map_err(Trouble::at("connect"))?;
+    for n in 0..KEPT {
+        connection.call(&["SET", &format!("kept:{n}"), &n.to_string()]).map_err(Trouble::at("write"))?;
+    }
+    let mut lines = vec![malformed(port), random_bytes(&dev), half_open(port)];
+    lines.push(unharmed(&dev));
+    Ok(lines)
+}
+
+/// Each malformed request gets its error, and the next connection works.
+fn malformed(port: u16) -> Line {
+    let mut wrong = Vec::new();
+    for (bytes, word) in MALFORMED {
+        let said = Connection::local(port).and_then(|mut open| {
+            open.send_raw(bytes)?;
+            open.reply()
+        });
+        let fine = matches!(&said, Ok(Reply::Error(text)) if text.contains(word));
+        if !fine || !answers(port) {
+            wrong.push(format!("{:?} -> {said:?}", String::from_utf8_lossy(bytes)));
+        }
+    }
+    let figure = match wrong.as_slice() {
+        [] => format!("{} kinds, each its error", MALFORMED.len()),
+        wrong => wrong.join("; "),
+    };
+    Line::of(wrong.is_empty(), "malformed and oversized requests get a clear error", figure)
+}
+
+fn answers(port: u16) -> bool {
+    let pong = Connection::local(port).and_then(|mut open| open.call(&["PING"]));
+    matches!(pong, Ok(Reply::Simple(text)) if text == "PONG")
+}
+
+/// Random bytes on every port of every node.
+fn random_bytes(dev: &Dev) -> Line {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut sent = 0;
+    for _ in 0..RANDOM_ROUNDS {
+        for door in &dev.doors {
+            for port in [door.port, door.port + 10_000] {
+                let bytes: Vec<u8> = (0..next() % 2_000).flat_map(|_| next().to_le_bytes()).collect();
+                let address = SocketAddr::from(([127, 0, 0, 1], port));
+                let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) else { continue };
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(1)));
+                // The node may close while we write: that is its right.
+                let _ = stream.write_all(&bytes);
+                let _ = stream.read(&mut [0; 64]);
+                sent += 1;
+            }
+        }
+    }
+    let serving = dev.doors.iter().all(|door| answers(door.port));
+    let expected = RANDOM_ROUNDS * 6;
+    let figure = format!("{sent} of {expected} connections taken, all nodes answer afterwards: {serving}");
+    Line::of(serving && sent == expected, "random bytes on every port", figure)
+}
+
+/// Thousands of connections that begin a request and stop.
+fn half_open(port: u16) -> Line {
+    let name = "half-open connections by the thousand";
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    let _ = setrlimit(Resource::Nofile, limits);
+    let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES);
+    if room < HALF_OPEN as u64 {
+        return Line::not_run(name, format!("only {room} files may be open here"));
+    }
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut held = Vec::new();
+    for _ in 0..HALF_OPEN {
+        if let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) {
+            let _ = stream.write_all(b"*2\r\n$3\r\nGET\r\n$10");
+            held.push(stream);
+        }
+    }
+    let during = answers(port);
+    let count = held.len();
+    drop(held);
+    let after = crate::servers::wait_for(PATIENCE, || answers(port));
+    let figure = format!("{count} held; another connection is answered during: {during}, after: {after}");
+    Line::of(during && after, name, figure)
+}
+
+/// The same processes still run, none has panicked, every key is there.
+fn unharmed(dev: &Dev) -> Line {
+    let mut wrong = Vec::new();
+    for door in &dev.doors {
+        if !std::path::Path::new(&format!("/proc/{}", door.pid)).exists() {
+            wrong.push(format!("process {} is gone", door.pid));
+        }
+        let log = std::fs::read_to_string(door.data.join("trine.log")).unwrap_or_default();
+        if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
+            wrong.push(line.to_owned());
+        }
+        let lost = (0..KEPT).filter(|n| !has(door.port, *n)).count();
+        if lost > 0 {
+            wrong.push(format!("{lost} keys are missing on port {}", door.port));
+        }
+    }
+    let figure = match wrong.as_slice() {
+        [] => format!("3 processes, no panic, {KEPT} keys on each"),
+        wrong => wrong.join("; "),
+    };
+    Line::of(wrong.is_empty(), "after bad input nothing panicked and nothing is lost", figure)
+}
+
+fn has(port: u16, n: usize) -> bool {
+    let value = Connection::local(port).and_then(|mut open| open.call(&["GET", &format!("kept:{n}")]));
+    value.is_ok_and(|reply| reply.number() == i64::try_from(n).ok())
+}
