@@ -9,15 +9,36 @@
 //! | `handle.rs` | [`Wal`] and [`GroupLog`], what other rooms hold |
 //! | `queue.rs` | from the handles to the writer |
 //! | `writer.rs`, `run.rs` | the one writer, and the thread or task that drives it |
+//! | `codec.rs`, `sector.rs` | the bytes of records, segment headers and sealed sectors |
+//! | `extents.rs`, `pool.rs`, `space.rs` | which segments are in use; spare files; the reserve of space |
+//! | `recover.rs`, `reader.rs` | opening, strictly; reading old entries |
+//!
+//! On disk: numbered files `wal/*.seg`, preallocated, each one segment. A
+//! segment is a header and batches; a batch is what one sync covers: records
+//! sealed into sectors. Each segment begins with the facts of all groups
+//! (vote, purged position), so that any older one can be recycled once no
+//! group has an entry in it and the log durably says so.
 
-#![allow(dead_code, reason = "the writer that uses the rest lands next")]
-
+mod codec;
 mod config;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
 mod error;
+mod extents;
 mod handle;
 mod index;
+mod open;
+mod pool;
 mod queue;
+mod reader;
+mod recover;
 mod run;
+mod sector;
+mod space;
+#[cfg(test)]
+mod suite;
 mod writer;
 
 use bytes::Bytes;

@@ -16,6 +16,10 @@ const LOCK_NAME: &str = "lock";
 /// Zeros are written in pieces of this many bytes.
 const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Zeros are synced in pieces, so that they never pile up before the log's
+/// own syncs.
+const SYNC_EVERY_BYTES: u64 = 8 * 1024 * 1024;
+
 /// A directory on a real disk. Dropping it releases the lock.
 pub struct RealDisk {
     root: PathBuf,
@@ -164,6 +168,9 @@ impl DiskFile for RealFile {
             let piece = usize::try_from(bytes - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
             self.file.write_all_at(&zeros[..piece], offset)?;
             offset += piece as u64;
+            if offset.is_multiple_of(SYNC_EVERY_BYTES) {
+                self.file.sync_data()?;
+            }
         }
         self.file.set_len(bytes)
     }

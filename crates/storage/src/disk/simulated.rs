@@ -145,15 +145,17 @@ impl SimDisk {
     /// Flips one bit of every byte of `name` in the range, durably. False if
     /// the file has no such bytes.
     pub fn corrupt(&self, name: &str, offset: u64, length: usize) -> bool {
+        self.change_bytes(name, offset, length, |byte| *byte ^= 0x10)
+    }
+
+    fn change_bytes(&self, name: &str, offset: u64, length: usize, change: impl Fn(&mut u8)) -> bool {
         self.edit(name, |bytes| {
             let Some(range) =
                 usize::try_from(offset).ok().and_then(|from| bytes.get_mut(from..from.checked_add(length)?))
             else {
                 return false;
             };
-            for byte in range {
-                *byte ^= 0x10;
-            }
+            range.iter_mut().for_each(change);
             true
         })
     }
@@ -180,6 +182,34 @@ impl SimDisk {
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
         state.names.get(name).and_then(|number| state.files.get(number)).map(|file| file.bytes.clone())
+    }
+
+    /// Another disk with the same files, all durable: what a copy of the data
+    /// directory would be.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Self {
+        let copy = Self::new(seed);
+        {
+            let (from, mut to) = (self.state(), copy.state());
+            to.capacity = from.capacity;
+            for (name, file) in &from.names {
+                let Some(file) = from.files.get(file) else { continue };
+                to.next_file += 1;
+                let number = to.next_file;
+                let durable_len = file.bytes.len();
+                let unsynced = BTreeMap::new();
+                to.files.insert(number, FileState { bytes: file.bytes.clone(), durable_len, unsynced });
+                to.names.insert(name.clone(), number);
+            }
+            to.durable_names = to.names.clone();
+        }
+        copy
+    }
+
+    /// Overwrites `length` bytes of `name` with zeros, durably. False if the
+    /// file has no such bytes.
+    pub fn zero(&self, name: &str, offset: u64, length: usize) -> bool {
+        self.change_bytes(name, offset, length, |byte| *byte = 0)
     }
 
     /// All files, sorted by name.

@@ -24,8 +24,12 @@ pub struct WalConfig {
     /// Default 256 MiB.
     pub low_space_bytes: u64,
     /// Space held back in a file of its own, given up when space gets low, so
-    /// that deletes can still be written. Default 32 MiB.
+    /// that deletes can still be written; at least a segment, or it cannot
+    /// become one. Default 64 MiB.
     pub reserve_bytes: u64,
+    /// A group whose entries reach back this many segments is listed by
+    /// [`super::Wal::pinning_groups`]. Default 4.
+    pub pinned_segments: u64,
     /// Whether the log must be there already. A node that has run before
     /// sets it, so that a lost log is not taken for a new one.
     pub must_exist: bool,
@@ -39,7 +43,8 @@ impl Default for WalConfig {
             queue_bytes: 32 * 1024 * 1024,
             batch_bytes: 4 * 1024 * 1024,
             low_space_bytes: 256 * 1024 * 1024,
-            reserve_bytes: 32 * 1024 * 1024,
+            reserve_bytes: 64 * 1024 * 1024,
+            pinned_segments: 4,
             must_exist: false,
         }
     }
@@ -47,7 +52,7 @@ impl Default for WalConfig {
 
 /// Segments start and batches end at multiples of this.
 pub(super) const BLOCK_BYTES: usize = 4096;
-const MIN_SEGMENT_BYTES: u64 = 64 * 1024;
+pub(super) const MIN_SEGMENT_BYTES: u64 = 64 * 1024;
 const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
 
 impl WalConfig {
@@ -60,7 +65,8 @@ impl WalConfig {
             queue_bytes: 256 * 1024,
             batch_bytes: 64 * 1024,
             low_space_bytes: 1024 * 1024,
-            reserve_bytes: 128 * 1024,
+            reserve_bytes: 256 * 1024,
+            pinned_segments: 4,
             must_exist: false,
         }
     }

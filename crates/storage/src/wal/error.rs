@@ -1,5 +1,6 @@
 //! What can go wrong with the log.
 
+use std::io;
 use std::sync::Arc;
 
 use trine_types::GroupId;
@@ -60,4 +61,21 @@ pub enum WalError {
         /// The payload's size.
         bytes: usize,
     },
+}
+
+impl WalError {
+    /// A failure that stops the log; a full disk is named as such.
+    pub(super) fn failed(what: &str, error: &io::Error) -> Self {
+        let full = if error.kind() == io::ErrorKind::StorageFull { "the disk is full: " } else { "" };
+        Self::Failed { what: format!("{full}{what}: {error}").into() }
+    }
+
+    pub(super) fn corrupt(what: impl Into<Arc<str>>) -> Self {
+        Self::Corrupt { what: what.into() }
+    }
+
+    pub(super) fn open(what: &str, error: &io::Error) -> Self {
+        let full = if error.kind() == io::ErrorKind::StorageFull { "the disk is full: " } else { "" };
+        Self::Open { what: format!("{full}{what}: {error}").into() }
+    }
 }

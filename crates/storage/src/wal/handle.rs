@@ -5,12 +5,16 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use trine_types::GroupId;
 
 use super::config::{Driver, WalConfig};
+use super::index::{Found, GroupIndex, Place};
 use super::queue::{Change, Group, Operation, Queue};
-use super::{Done, LogBounds, LogEntry, LogPosition, Pin, Space, WalError, WalStats, run};
-use crate::disk::Disk;
+use super::reader::{ReadBack, read_entry};
+use super::space::SpaceWatch;
+use super::{Done, LogBounds, LogEntry, LogPosition, Pin, Space, WalError, WalStats, open};
+use crate::disk::{Disk, DiskFile};
 
 /// Largest payload of an entry, in bytes: one frame between nodes, twice over.
 pub const MAX_PAYLOAD_BYTES: usize = 2 * trine_types::limits::MAX_FRAME_BYTES;
@@ -35,15 +39,62 @@ impl Drop for Inner {
 }
 
 /// What handles and writer share.
+///
+/// The locks are here because handles answer synchronously, from any task,
+/// while the writer works; each is held for memory work only.
 pub(super) struct Shared {
     pub(super) queue: Queue,
-    // Opened from any task, looked up by the writer; memory work only.
+    pub(super) space: Arc<SpaceWatch>,
+    /// Turns true when the writer has stopped.
+    pub(super) stopped: watch::Sender<bool>,
     groups: Mutex<BTreeMap<GroupId, Arc<Group>>>,
+    files: Mutex<BTreeMap<u32, Arc<dyn DiskFile>>>,
+    pins: Mutex<Vec<Pin>>,
+    stats: Mutex<WalStats>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
+    pub(super) fn new(
+        config: &WalConfig,
+        space: Arc<SpaceWatch>,
+        indexes: BTreeMap<GroupId, GroupIndex>,
+    ) -> Self {
+        let group = |(id, index)| (id, Arc::new(Group::with_index(id, index)));
+        Self {
+            queue: Queue::new(config.queue_bytes),
+            space,
+            stopped: watch::Sender::new(false),
+            groups: Mutex::new(indexes.into_iter().map(group).collect()),
+            files: Mutex::default(),
+            pins: Mutex::default(),
+            stats: Mutex::default(),
+        }
+    }
+
     fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupId, Arc<Group>>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.groups)
+    }
+
+    /// What each group's log holds.
+    pub(super) fn bounds(&self) -> Vec<(GroupId, LogBounds)> {
+        self.groups().values().map(|group| (group.id, group.index().bounds())).collect()
+    }
+
+    /// The files of the segments in use, by number.
+    pub(super) fn files(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<dyn DiskFile>>> {
+        lock(&self.files)
+    }
+
+    pub(super) fn pins(&self) -> MutexGuard<'_, Vec<Pin>> {
+        lock(&self.pins)
+    }
+
+    pub(super) fn stats(&self) -> MutexGuard<'_, WalStats> {
+        lock(&self.stats)
     }
 }
 
@@ -56,9 +107,12 @@ impl Wal {
     /// [`WalError::Missing`], [`WalError::Open`], [`WalError::Config`].
     pub fn open(disk: Arc<dyn Disk>, config: WalConfig, driver: Driver) -> Result<Self, WalError> {
         config.check()?;
-        let shared = Arc::new(Shared { queue: Queue::new(config.queue_bytes), groups: Mutex::default() });
-        run::start(disk, config, driver, shared.clone())?;
-        Ok(Self { inner: Arc::new(Inner { shared }) })
+        let found = open::open(&disk, &config)?;
+        open::start(disk, config, driver, found)
+    }
+
+    pub(super) fn from_shared(shared: Arc<Shared>) -> Self {
+        Self { inner: Arc::new(Inner { shared }) }
     }
 
     /// The log of `group`, which is empty if the group is new.
@@ -70,12 +124,8 @@ impl Wal {
 
     /// The groups that have entries, a vote or a purged position.
     pub fn groups(&self) -> Vec<GroupId> {
-        let groups = self.inner.shared.groups();
-        groups
-            .values()
-            .filter(|group| group.index().bounds() != LogBounds::default())
-            .map(|group| group.id)
-            .collect()
+        let bounds = self.inner.shared.bounds().into_iter();
+        bounds.filter(|(_, bounds)| *bounds != LogBounds::default()).map(|(group, _)| group).collect()
     }
 
     /// Resolves, with the reason, once a write or sync has failed: the node
@@ -87,25 +137,27 @@ impl Wal {
     /// Whether the disk has room for growing writes. Cheap enough to be asked
     /// for each write.
     pub fn space(&self) -> Space {
-        Space::Ok
+        self.inner.shared.space.space()
     }
 
     /// The groups whose oldest entries keep the oldest segments in use, most
     /// pinning first; empty while the log is short. Snapshot and purge them.
     pub fn pinning_groups(&self) -> Vec<Pin> {
-        Vec::new()
+        self.inner.shared.pins().clone()
     }
 
     /// Figures since the log was opened.
     pub fn stats(&self) -> WalStats {
-        WalStats::default()
+        *self.inner.shared.stats()
     }
 
     /// Accepts nothing more, writes what is queued, calls its callbacks, and
     /// returns when the writer has stopped.
     pub async fn close(self) {
-        self.inner.shared.queue.close();
-        tokio::task::yield_now().await;
+        let shared = self.inner.shared.clone();
+        shared.queue.close();
+        // The sender is in `shared`, so this ends only by the value.
+        let _ = shared.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 }
 
@@ -192,14 +244,34 @@ impl GroupLog {
     /// [`WalError::Corrupt`] when an entry on disk does not verify,
     /// [`WalError::Failed`] when it cannot be read.
     pub fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<LogEntry>, WalError> {
-        let found = self.group.index().find(from, to, max_bytes);
-        Ok(found
-            .into_iter()
-            .filter_map(|found| match found {
-                super::index::Found::Cached(entry) => Some(entry),
-                super::index::Found::OnDisk(..) => None,
-            })
-            .collect())
+        loop {
+            let found = self.group.index().find(from, to, max_bytes);
+            let mut entries = Vec::with_capacity(found.len());
+            let mut failure = None;
+            for found in found {
+                match found {
+                    Found::Cached(entry) => entries.push(entry),
+                    Found::OnDisk(at, place) => match self.read_back(at, place) {
+                        Ok(entry) => entries.push(entry),
+                        Err(error) => {
+                            failure = Some((at, place, error));
+                            break;
+                        }
+                    },
+                }
+            }
+            let Some((at, place, error)) = failure else { return Ok(entries) };
+            // It may have been purged, and its segment recycled, meanwhile.
+            if self.group.index().place_of(at) == Some(place) {
+                return Err(error.into_error(self.group.id, at, place));
+            }
+        }
+    }
+
+    fn read_back(&self, at: LogPosition, place: Place) -> Result<LogEntry, ReadBack> {
+        let file = self.wal.inner.shared.files().get(&place.segment).cloned();
+        let file = file.ok_or(ReadBack::Other("its segment is gone"))?;
+        read_entry(&*file, self.group.id, at, place)
     }
 
     /// The term of the entry `index`, if it is in the log; never reads the
@@ -219,7 +291,7 @@ impl GroupLog {
     }
 }
 
-fn apply(index: &mut super::index::GroupIndex, change: &Change) -> Result<(), WalError> {
+fn apply(index: &mut GroupIndex, change: &Change) -> Result<(), WalError> {
     match change {
         Change::Append(entries) => index.append(entries).map(drop),
         Change::Vote(vote) => {

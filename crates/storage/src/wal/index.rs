@@ -25,6 +25,11 @@ pub(super) fn cost(payload: &Bytes) -> usize {
     payload.len() + ENTRY_OVERHEAD_BYTES
 }
 
+/// The purged position after purging up to `upto`: it never goes back.
+pub(super) fn later(purged: Option<LogPosition>, upto: LogPosition) -> LogPosition {
+    purged.filter(|purged| purged.index >= upto.index).unwrap_or(upto)
+}
+
 struct Slot {
     term: u64,
     /// The group's epoch when the entry was appended.
@@ -134,7 +139,7 @@ impl GroupIndex {
 
     /// Removes all entries up to `upto`. Returns what leaves the cache.
     pub(super) fn purge(&mut self, upto: LogPosition) -> usize {
-        self.purged = self.purged.max(Some(upto));
+        self.purged = Some(later(self.purged, upto));
         let gone = (upto.index + 1).saturating_sub(self.first);
         let gone = usize::try_from(gone).map_or(self.slots.len(), |gone| gone.min(self.slots.len()));
         self.first += gone as u64;
@@ -202,6 +207,12 @@ impl GroupIndex {
             found.push(item);
         }
         found
+    }
+
+    /// Where the entry `at` is on disk, if it is there and written.
+    pub(super) fn place_of(&self, at: LogPosition) -> Option<Place> {
+        let position = usize::try_from(at.index.checked_sub(self.first)?).ok()?;
+        self.slots.get(position).filter(|slot| slot.term == at.term)?.place
     }
 
     /// The term of the entry `index`, if it is there.

@@ -42,7 +42,11 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn new(id: GroupId) -> Self {
-        Self { id, index: Mutex::new(GroupIndex::new(id)) }
+        Self::with_index(id, GroupIndex::new(id))
+    }
+
+    pub(super) fn with_index(id: GroupId, index: GroupIndex) -> Self {
+        Self { id, index: Mutex::new(index) }
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, GroupIndex> {

@@ -5,25 +5,22 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::WalError;
-use super::config::{Driver, WalConfig};
-use super::handle::Shared;
-use super::writer::Writer;
-use crate::disk::Disk;
+use tokio::time::Instant;
 
-pub(super) fn start(
-    disk: Arc<dyn Disk>,
-    config: WalConfig,
-    driver: Driver,
-    shared: Arc<Shared>,
-) -> Result<(), WalError> {
-    let writer = Writer::new(disk, config, shared);
+use super::WalError;
+use super::config::Driver;
+use super::handle::Shared;
+use super::queue::Operation;
+use super::writer::Writer;
+use crate::planted;
+
+pub(super) fn start(writer: Writer, driver: Driver) -> Result<(), WalError> {
     match driver {
         Driver::Thread => {
             thread::Builder::new()
                 .name("wal".to_owned())
-                .spawn(move || drive_thread(&writer))
-                .map_err(|error| WalError::Open { what: error.to_string().into() })?;
+                .spawn(move || drive_thread(writer))
+                .map_err(|error| WalError::open("no thread for the writer", &error))?;
         }
         Driver::Task { sync_latency } => {
             tokio::spawn(drive_task(writer, sync_latency));
@@ -32,17 +29,69 @@ pub(super) fn start(
     Ok(())
 }
 
-fn drive_thread(writer: &Writer) {
+fn drive_thread(mut writer: Writer) {
     let shared = writer.shared.clone();
-    while let Some(operations) = shared.queue.take_blocking(writer.config.batch_bytes) {
-        writer.complete(operations);
+    while let Some(mut operations) = shared.queue.take_blocking(writer.config.batch_bytes) {
+        let written = writer.write(&operations);
+        plant_ack_before_sync(&mut operations);
+        let started = Instant::now();
+        let synced = written.and_then(|()| writer.sync());
+        if !finish(&mut writer, operations, synced, started.elapsed()) {
+            break;
+        }
+    }
+    stop(writer, shared);
+}
+
+async fn drive_task(mut writer: Writer, sync_latency: Duration) {
+    let shared = writer.shared.clone();
+    while let Some(mut operations) = shared.queue.take_async(writer.config.batch_bytes).await {
+        let written = writer.write(&operations);
+        plant_ack_before_sync(&mut operations);
+        tokio::time::sleep(sync_latency).await;
+        let synced = written.and_then(|()| writer.sync());
+        if !finish(&mut writer, operations, synced, Duration::ZERO) {
+            break;
+        }
+    }
+    stop(writer, shared);
+}
+
+/// Lets go of the disk, then says so.
+fn stop(writer: Writer, shared: Arc<Shared>) {
+    let stopped = shared.stopped.clone();
+    drop((writer, shared));
+    stopped.send_replace(true);
+}
+
+/// Completes what was synced, or fails the log. False if it has failed.
+fn finish(
+    writer: &mut Writer,
+    operations: Vec<Operation>,
+    synced: Result<(), WalError>,
+    sync_time: Duration,
+) -> bool {
+    match synced {
+        Ok(()) => {
+            writer.complete(operations, sync_time);
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "stopping");
+            let waiting = writer.shared.queue.fail(&error);
+            for operation in operations.into_iter().chain(waiting) {
+                (operation.done)(Err(error.clone()));
+            }
+            false
+        }
     }
 }
 
-async fn drive_task(writer: Writer, sync_latency: Duration) {
-    let shared = writer.shared.clone();
-    while let Some(operations) = shared.queue.take_async(writer.config.batch_bytes).await {
-        tokio::time::sleep(sync_latency).await;
-        writer.complete(operations);
+/// A planted bug: acknowledges before the sync.
+fn plant_ack_before_sync(operations: &mut [Operation]) {
+    if planted::active(planted::ACK_BEFORE_SYNC) {
+        for operation in operations {
+            std::mem::replace(&mut operation.done, Box::new(drop))(Ok(()));
+        }
     }
 }
