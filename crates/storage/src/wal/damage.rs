@@ -49,8 +49,12 @@ async fn small_log() -> (SimDisk, Content, Content) {
     (disk, before, after)
 }
 
+pub(super) fn is_segment(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "seg")
+}
+
 fn segments(disk: &SimDisk) -> Vec<(String, usize)> {
-    let names = disk.names().into_iter().filter(|name| name.ends_with(".seg"));
+    let names = disk.names().into_iter().filter(|name| is_segment(name));
     names.map(|name| (name.clone(), disk.content(&name).map_or(0, |bytes| bytes.len()))).collect()
 }
 

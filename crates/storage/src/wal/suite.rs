@@ -1,7 +1,7 @@
 //! Stories of the log, in a small vocabulary. Most run with the simulator's
 //! driver on paused time; the ones about threads run on a real disk.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -174,7 +174,7 @@ async fn segments_are_recycled_and_quiet_groups_keep_their_facts() {
         }
     }
     assert!(wal.stats().segments <= 2, "{:?}", wal.stats());
-    let files = disk.names().iter().filter(|name| name.ends_with(".seg")).count();
+    let files = disk.names().iter().filter(|name| is_segment(name)).count();
     assert!(files <= 4, "{files} files");
     disk.crash();
     let wal = open(&disk, tiny()).expect("recovers");
@@ -468,7 +468,7 @@ async fn early_callbacks(driver: Driver) -> u64 {
     let disk = SimDisk::new(1).mount().expect("mount");
     let disk = Arc::new(Watched { disk, dirty: dirty.clone(), syncs: syncs.clone() });
     let wal = Wal::open(disk, tiny(), driver).expect("a new log");
-    let early = Arc::new(Mutex::new(0));
+    let early = Arc::new(AtomicU64::new(0));
     for round in 1..=50_u64 {
         let before = *syncs.lock().expect("not poisoned");
         for group in 0..4 {
@@ -478,15 +478,14 @@ async fn early_callbacks(driver: Driver) -> u64 {
                 Box::new(move |_| {
                     let synced = *syncs.lock().expect("not poisoned") > before;
                     if dirty.load(Ordering::SeqCst) || !synced {
-                        *early.lock().expect("not poisoned") += 1;
+                        early.fetch_add(1, Ordering::SeqCst);
                     }
                 }),
             );
         }
         vote(&wal.group(A), b"v").await.expect("vote");
     }
-    let early = *early.lock().expect("not poisoned");
-    early
+    early.load(Ordering::SeqCst)
 }
 
 #[tokio::test(start_paused = true)]
