@@ -10,6 +10,7 @@ use futures::FutureExt;
 use tokio::sync::oneshot;
 use trine_types::GroupId;
 
+use super::damage::is_segment;
 use super::{Done, Driver, GroupLog, LogBounds, LogEntry, LogPosition, Space, Wal, WalConfig, WalError};
 use crate::disk::{Disk, DiskFile, RealDisk, SimDisk};
 
