@@ -8,6 +8,7 @@
 //! query:    00 db argc (length bytes)…                               a command
 //!           01 db from to limit bytes kind length pattern            a step of a walk
 //!           02                                                       what is to be done?
+//!           03                                                       how many keys are there?
 //! numbers are LEB128 varints; a reply is RESP version 3
 //! ```
 
@@ -51,6 +52,8 @@ pub enum Query {
     Walk(Walk),
     /// When is the next key due, and is there something to collect?
     Chores,
+    /// How many keys does each database have?
+    Counts,
 }
 
 /// A step of a walk over the keys of a partition.
@@ -124,6 +127,9 @@ pub fn walk(walk: &Walk) -> Bytes {
 /// The question what is to be done.
 pub const CHORES: Bytes = Bytes::from_static(&[2]);
 
+/// The question how many keys there are.
+pub const COUNTS: Bytes = Bytes::from_static(&[3]);
+
 fn command_size(argv: &[Bytes]) -> usize {
     argv.iter().map(|argument| argument.len() + 4).sum::<usize>() + 8
 }
@@ -181,6 +187,7 @@ pub fn decode_query(bytes: &[u8]) -> Option<Query> {
             pattern: reader.bytes()?,
         }),
         2 => Query::Chores,
+        3 => Query::Counts,
         _ => return None,
     };
     reader.0.is_empty().then_some(query)

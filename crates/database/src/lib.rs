@@ -23,19 +23,42 @@
 //! | [`codec`], [`machine`] | what travels to a partition, and what runs there |
 //! | [`plan`] | which partitions execute what of a command |
 //! | [`groups`] | the seam to the partitions |
+//! | [`handle`], `run` | [`Database`], its tasks |
+//! | [`session`], [`clients`] | connections |
+//! | [`walks`], [`topology`], [`describe`], [`settings`], [`info`], [`measure`] | SCAN, CLUSTER, COMMAND, CONFIG, INFO |
+//! | [`memory`] | partitions in memory, the twin of [`groups`] |
 //! | [`planted`] | bugs that the simulator must catch |
 
 pub mod args;
+pub mod clients;
 pub mod codec;
+pub mod config;
+pub mod describe;
 pub mod error;
 pub mod groups;
+pub mod handle;
+pub mod info;
 pub mod machine;
+pub mod measure;
+pub mod memory;
 pub mod plan;
 pub mod planted;
 pub mod resp;
 pub mod rows;
 #[allow(clippy::missing_errors_doc, reason = "rules refuse as Redis does; Refusal says when")]
 pub mod rules;
+mod run;
+pub mod session;
+pub mod settings;
 pub mod slots;
 pub mod space;
 pub mod table;
+pub mod topology;
+pub mod walks;
+
+pub use config::Config;
+pub use groups::{Answered, Groups, Timing};
+pub use handle::{Database, Parts};
+pub use run::TOO_MANY_CONNECTIONS;
+pub use session::ConnectionState;
+pub use topology::Topology;

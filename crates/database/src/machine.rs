@@ -89,6 +89,7 @@ pub fn query(view: &dyn View, now: Now, query: &[u8]) -> Read {
     let answer = match codec::decode_query(query) {
         None => encode::encoded(&Refusal::Unreadable("unknown form of a query").into()),
         Some(Query::Chores) => chores::Chores::read(&rows).encode(),
+        Some(Query::Counts) => chores::encode_counts(&rows),
         Some(Query::Walk(step)) => space_reply(step.db, &|space| walk::step(space, &step)),
         Some(Query::Command(command)) => match check(&command) {
             Err(refusal) => encode::encoded(&refusal.into()),

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::resp::Value;
-use crate::rows::{self, Counts, Entry, Position, Rows, RowsMut};
+use crate::rows::{self, Counts, DATABASES, Entry, Position, Rows, RowsMut};
 use crate::space::SpaceMut;
 
 /// Deletes up to `limit` keys that are due at `now_ms`. Answers how many
@@ -101,6 +101,26 @@ impl Chores {
         let due_ms = u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?);
         Some(Self { due_ms: (due_ms != u64::MAX).then_some(due_ms), flushed: *bytes.get(8)? != 0 })
     }
+}
+
+/// The counts of all databases that have keys: `db 1 | keys 8 | expiring 8` each.
+pub fn encode_counts(rows: &dyn Rows) -> Bytes {
+    let mut out = BytesMut::new();
+    for db in 0..DATABASES {
+        let counts = Counts::read(rows, db);
+        if counts.keys > 0 {
+            out.put_u8(db);
+            out.put_u64(counts.keys);
+            out.put_u64(counts.expiring);
+        }
+    }
+    out.freeze()
+}
+
+/// The reverse of [`encode_counts`]: database, keys, expiring keys.
+pub fn decode_counts(bytes: &[u8]) -> Vec<(u8, u64, u64)> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    bytes.chunks_exact(17).map(|row| (row[0], number(&row[1..9]), number(&row[9..]))).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,176 @@
+//! One connection: read, begin commands, write replies in order.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use trine_front::Accepted;
+
+use super::pipeline::Pipeline;
+use crate::handle::{Begun, Database};
+use crate::plan::Reply;
+use crate::resp::Value;
+use crate::resp::request::{ProtocolError, RequestParser};
+use crate::session::ConnectionState;
+
+/// Room made for input that may come: small, since most connections idle.
+const READ_BYTES: usize = 4 * 1024;
+
+/// Room made for input after a read that filled it.
+const BUSY_READ_BYTES: usize = 64 * 1024;
+
+/// Replies collected before they are written. One reply may exceed it.
+const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// How long, and how much, a connection that sent nonsense is read to its end,
+/// so that the error reaches it before the reset does.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+struct Connection {
+    database: Database,
+    state: ConnectionState,
+    parser: RequestParser,
+    pipeline: Pipeline,
+    input: BytesMut,
+    output: BytesMut,
+    /// No more commands are taken.
+    closing: bool,
+    /// What came was no request; the rest is thrown away.
+    nonsense: bool,
+    /// The last read filled its room.
+    busy: bool,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn run(database: Database, accepted: Accepted) {
+    let Accepted { mut stream, peer, local, permit } = accepted;
+    let state = database.accept(peer.to_string(), local.to_string());
+    let mut connection = Connection {
+        pipeline: Pipeline::new(database.clone()),
+        database,
+        state,
+        parser: RequestParser::default(),
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        closing: false,
+        nonsense: false,
+        busy: false,
+    };
+    let (mut reader, mut writer) = stream.split();
+    if let Err(error) = connection.serve(&mut reader, &mut writer).await {
+        tracing::debug!(%peer, %error, "connection broke");
+    } else if connection.nonsense {
+        linger(&mut reader, &mut writer).await;
+    }
+    drop(permit);
+}
+
+impl Connection {
+    async fn serve(&mut self, reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) -> io::Result<()> {
+        let mut shutdown = self.database.shutdown();
+        let client = self.state.client().clone();
+        loop {
+            let unread = self.begin_and_drain();
+            if self.closing && self.pipeline.is_empty() && self.output.is_empty() {
+                return writer.flush().await;
+            }
+            let reads = !self.closing && !unread && self.pipeline.has_room();
+            if reads {
+                let room = if self.busy { BUSY_READ_BYTES } else { READ_BYTES };
+                self.input.reserve(room.max(self.parser.wanted(&self.input)));
+            }
+            tokio::select! {
+                biased;
+                () = client.killed() => return Ok(()),
+                _ = shutdown.wait_for(|down| *down), if !self.closing => self.closing = true,
+                finished = self.pipeline.next() => {
+                    self.pipeline.finish(finished);
+                    while let Some(finished) = self.pipeline.next().now_or_never() {
+                        self.pipeline.finish(finished);
+                    }
+                }
+                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => {
+                    if written? == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                }
+                read = reader.read_buf(&mut self.input), if reads => {
+                    let read = read?;
+                    self.closing = read == 0;
+                    self.busy = read >= READ_BYTES;
+                    client.heard_at(self.database.now_ms());
+                }
+            }
+        }
+    }
+
+    /// Begins commands and collects replies as far as both go. Says whether
+    /// input is left that was not looked at.
+    fn begin_and_drain(&mut self) -> bool {
+        loop {
+            let unread = self.begin_commands();
+            self.pipeline.drain(&mut self.output, OUTPUT_BYTES);
+            if !unread || !self.pipeline.has_room() || self.output.len() >= OUTPUT_BYTES {
+                return unread;
+            }
+        }
+    }
+
+    /// Begins the commands that have arrived, as many as may be in flight.
+    /// Says whether it stopped because no more may be in flight.
+    fn begin_commands(&mut self) -> bool {
+        let mut taken = 0;
+        let mut exhausted = false;
+        while !self.closing && !exhausted && self.pipeline.has_room() {
+            match self.parser.next(&mut self.input) {
+                Ok(Some(argv)) => {
+                    taken += 1;
+                    let begun = self.database.begin(&mut self.state, &argv);
+                    let wanted = self.state.wants_reply();
+                    self.pipeline.push(begun, self.state.protocol, wanted);
+                    self.closing |= self.state.closing;
+                }
+                Ok(None) => exhausted = true,
+                Err(error) => self.refuse(&error),
+            }
+        }
+        if taken > 0 {
+            self.database.measures().took(taken);
+        }
+        if self.input.is_empty() && self.input.capacity() > BUSY_READ_BYTES {
+            // What a large request needed is given back.
+            self.input = BytesMut::new();
+        }
+        !exhausted && !self.closing
+    }
+
+    fn refuse(&mut self, error: &ProtocolError) {
+        let reply = Reply::Value(Value::error(error.to_string()));
+        self.pipeline.push(Begun::Done(reply), self.state.protocol, true);
+        (self.closing, self.nonsense) = (true, true);
+    }
+}
+
+/// Says that nothing more comes, and reads what the other side still sends:
+/// closing with unread input would reset the connection, and the error that
+/// was just written could be lost.
+async fn linger(reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) {
+    let drain = async {
+        writer.shutdown().await?;
+        let mut rest = vec![0; 16 * 1024];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match reader.read(&mut rest).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whether it ends by the limit, by the time or by itself is the same.
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}
