@@ -1,5 +1,6 @@
 //! Settings of this room, each with its unit, its default and its trade-off.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How an [`crate::Endpoint`] dials, waits and bounds itself.
@@ -36,6 +37,49 @@ impl Default for EndpointConfig {
             max_calls: 65_536,
             max_waiting_bytes: 64 * 1024 * 1024,
             max_running: 4096,
+        }
+    }
+}
+
+/// How a [`crate::TlsTransport`] listens, how long it waits, and how many
+/// strangers it bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where to listen for nodes and joiners. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Longest TCP connect to one address (500 ms).
+    pub connect_timeout: Duration,
+    /// Longest handshake with greetings, either side (2 s).
+    pub handshake_timeout: Duration,
+    /// A peer that acknowledges nothing for this long is dead (3 s). Shorter
+    /// notices a cut cable sooner, and mistakes a stalled host for one.
+    pub dead_after: Duration,
+    /// Strangers' handshakes at once (512); the oldest goes for the newest.
+    pub max_handshakes: usize,
+    /// The same per source address (256).
+    pub max_handshakes_per_source: usize,
+    /// Machines joining at once (16); more are asked to try again.
+    pub max_joins: usize,
+    /// The same per source address (4).
+    pub max_joins_per_source: usize,
+    /// Longest decision about a joiner (15 s): it is a write to the cluster.
+    pub join_timeout: Duration,
+}
+
+impl TlsConfig {
+    /// The defaults, listening at `listen`.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            connect_timeout: Duration::from_millis(500),
+            handshake_timeout: Duration::from_secs(2),
+            dead_after: Duration::from_secs(3),
+            max_handshakes: 512,
+            max_handshakes_per_source: 256,
+            max_joins: 16,
+            max_joins_per_source: 4,
+            join_timeout: Duration::from_secs(15),
         }
     }
 }

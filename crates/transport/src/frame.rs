@@ -194,7 +194,6 @@ pub(crate) enum Taken {
 impl FrameQueue {
     /// Waits for frames and moves up to `limit` of them into `into`; false
     /// when every sender is gone and the queue is empty, or the end was closed.
-    #[expect(dead_code, reason = "the socket twin waits here")]
     pub(crate) async fn take_many(&mut self, into: &mut Vec<Frame>, limit: usize) -> bool {
         let before = into.len();
         let taken = poll_fn(|cx| {

@@ -17,6 +17,7 @@
 //! | [`frame`], [`codec`] | frames, their bounded queues, their bytes |
 //! | [`envelope`] | calls, notices and replies as frames |
 //! | [`endpoint`] | [`Endpoint`]: calls over any transport |
+//! | [`tls`] | TLS over TCP: the network of the product |
 //! | [`simulated`] | the twin for tests: a seeded network with faults |
 //! | [`config`], [`error`] | settings and errors |
 
@@ -35,11 +36,12 @@ pub mod simulated;
 #[cfg(test)]
 mod suite;
 pub mod ticket;
+pub mod tls;
 pub mod transport;
 pub mod trust;
 
 pub use certificate::{Admission, AdmissionCertificate};
-pub use config::EndpointConfig;
+pub use config::{EndpointConfig, TlsConfig};
 pub use endpoint::{Call, Endpoint, Handler, Links};
 pub use error::{CallError, CallRefused, OpenError, RefusalReason, UnreachableCause};
 pub use frame::{Frame, FrameReceiver, FrameSender, SendError};
@@ -49,5 +51,6 @@ pub use lane::{Lane, Service};
 pub use signal::Closer;
 pub use simulated::{SimConfig, SimNet, SimTransport};
 pub use ticket::{Contact, Secret, Ticket, TicketError};
+pub use tls::TlsTransport;
 pub use transport::{Connection, Transport};
 pub use trust::Trust;

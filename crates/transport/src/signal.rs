@@ -67,6 +67,11 @@ impl Closer {
         self.0.writer.wake();
     }
 
+    /// A handle that does not keep the end's state alive.
+    pub(crate) fn downgrade(&self) -> WeakCloser {
+        WeakCloser(Arc::downgrade(&self.0))
+    }
+
     /// Whether this end was closed.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
@@ -82,6 +87,24 @@ impl Closer {
     pub(crate) fn poll_closed_writer(&self, cx: &Context<'_>) -> Poll<()> {
         self.0.writer.register(cx.waker());
         if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// As [`Closer`], while anybody still holds the end.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakCloser(Weak<Ending>);
+
+impl WeakCloser {
+    /// Closes the end if it is still held.
+    pub(crate) fn close(&self) {
+        if let Some(ending) = self.0.upgrade() {
+            Closer(ending).close();
+        }
+    }
+
+    /// Whether anybody still holds the end.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -50,19 +50,24 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn note_connected(&self, link: &Link) {
+    /// Tells watchers that the link's connection is up; the result is its
+    /// generation.
+    pub(super) fn note_connected(&self, link: &Link) -> u64 {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         if link.lane == Lane::Control {
-            let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
             self.connected.send_modify(|links| {
                 links.connected.insert(link.peer, generation);
             });
         }
+        generation
     }
 
-    pub(super) fn note_disconnected(&self, link: &Link) {
+    /// Tells watchers that a connection is over, unless a newer one is up.
+    pub(super) fn note_disconnected(&self, link: &Link, generation: u64) {
         if link.lane == Lane::Control {
-            self.connected.send_modify(|links| {
-                links.connected.remove(&link.peer);
+            self.connected.send_if_modified(|links| {
+                let current = links.connected.get(&link.peer) == Some(&generation);
+                current && links.connected.remove(&link.peer).is_some()
             });
         }
     }

@@ -27,10 +27,10 @@ pub(super) async fn run_link(link: Arc<Link>, shared: Arc<Shared>) {
     match dial(&link, &shared).await {
         Ok(connection) => {
             let started = Instant::now();
-            shared.note_connected(&link);
+            let generation = shared.note_connected(&link);
             carry(&link, connection).await;
-            shared.note_disconnected(&link);
             link.disconnected(&shared.config, started.elapsed(), shared.entropy.next_u64());
+            shared.note_disconnected(&link, generation);
         }
         Err(reason) => {
             tracing::debug!(peer = %link.peer.short(), lane = ?link.lane, %reason, "could not connect");

@@ -3,7 +3,8 @@
 
 mod calls;
 mod connections;
-mod twin;
+mod joins;
+pub(crate) mod twin;
 
 /// Makes a test of each behaviour for one twin: a function that gives a
 /// [`twin::Twin`] with two admitted nodes that know each other's address.
@@ -46,9 +47,17 @@ macro_rules! all_behaviours {
                 calls::notices_arrive,
                 calls::links_show_who_is_connected,
                 calls::an_unreachable_node_fails_calls,
+                joins::a_ticket_admits_who_knows_its_secret,
+                joins::a_ticket_without_its_secret_is_worth_nothing,
+                joins::the_handler_refuses_in_its_own_words,
+                joins::without_a_handler_nobody_joins,
+                joins::the_first_contact_that_answers_decides,
+                joins::a_contact_that_nobody_runs_is_no_contact,
+                joins::too_long_a_request_is_not_sent,
             ]
         );
     };
 }
 
+all_behaviours!(tls, crate::suite::twin::real_runtime(), crate::suite::twin::tls);
 all_behaviours!(simulated, crate::suite::twin::paused_runtime(), crate::suite::twin::simulated);

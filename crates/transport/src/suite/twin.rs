@@ -1,15 +1,22 @@
 //! The two nodes that a behaviour is tested on.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::{Builder, Runtime};
-use trine_types::{Entropy, NodeId};
+use tokio::sync::watch;
+use trine_types::{Clock, ClusterId, Entropy, NodeId, NodeNumber};
 
-use crate::config::EndpointConfig;
+use crate::certificate::{Admission, AdmissionCertificate};
+use crate::config::{EndpointConfig, TlsConfig};
 use crate::endpoint::Endpoint;
+use crate::identity::{Identity, IssuingKey};
 use crate::simulated::{SimConfig, SimNet};
+use crate::tls::TlsTransport;
 use crate::transport::Transport;
+use crate::trust::Trust;
 
 /// Two nodes that may connect to each other.
 pub(crate) struct Twin {
@@ -17,6 +24,8 @@ pub(crate) struct Twin {
     pub(crate) two: Arc<dyn Transport>,
     /// A node that nobody runs, but whose address is known.
     pub(crate) absent: NodeId,
+    /// Where node two listens.
+    pub(crate) two_address: SocketAddr,
 }
 
 impl Twin {
@@ -58,7 +67,91 @@ pub(crate) async fn simulated() -> Twin {
         one: net.transport(NodeId([1; 32])),
         two: net.transport(NodeId([2; 32])),
         absent: NodeId([9; 32]),
+        two_address: SocketAddr::from(([127, 0, 0, 1], 1)),
     };
     tokio::task::yield_now().await;
     twin
+}
+
+/// A runtime with sockets.
+pub(crate) fn real_runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+pub(crate) async fn tls() -> Twin {
+    let cluster = Founded::new();
+    let (one, _) = cluster.node(1);
+    let (two, _) = cluster.node(2);
+    one.set_addresses(two.local(), vec![two.address()]);
+    two.set_addresses(one.local(), vec![one.address()]);
+    let absent = NodeId([9; 32]);
+    // A port that was free a moment ago: nobody listens there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    one.set_addresses(absent, vec![closed]);
+    let two_address = two.address();
+    Twin { one: Arc::new(one), two: Arc::new(two), absent, two_address }
+}
+
+/// A wall clock that stands still.
+pub(crate) struct Still(pub(crate) u64);
+
+impl Clock for Still {
+    fn wall_ms(&self) -> u64 {
+        self.0
+    }
+}
+
+/// When [`Still`] clocks of these tests stand.
+pub(crate) const NOW_MS: u64 = 1_000_000;
+
+/// A cluster that admits nodes.
+pub(crate) struct Founded {
+    pub(crate) cluster: ClusterId,
+    pub(crate) issuer: IssuingKey,
+}
+
+impl Founded {
+    pub(crate) fn new() -> Self {
+        Self { cluster: ClusterId([5; 16]), issuer: IssuingKey::from_seed([200; 32]) }
+    }
+
+    pub(crate) fn admission(&self, node: NodeId) -> Admission {
+        Admission {
+            cluster: self.cluster,
+            node,
+            number: NodeNumber(1),
+            name: "one".into(),
+            roles: 0,
+            not_before_ms: NOW_MS - 1,
+            not_after_ms: NOW_MS + 1,
+        }
+    }
+
+    pub(crate) fn trust(&self, node: NodeId) -> Trust {
+        Trust {
+            cluster: Some(self.cluster),
+            issuers: BTreeSet::from([self.issuer.public()]),
+            revoked: BTreeSet::new(),
+            certificate: Some(AdmissionCertificate::issue(self.admission(node), &self.issuer)),
+        }
+    }
+
+    /// An admitted node; the key comes from `seed`.
+    pub(crate) fn node(&self, seed: u8) -> (TlsTransport, watch::Sender<Arc<Trust>>) {
+        let identity = Identity::from_seed([seed; 32]);
+        bind(seed, self.trust(identity.node_id()), |_| {})
+    }
+}
+
+/// A node with any trust and settings.
+pub(crate) fn bind(
+    seed: u8,
+    trust: Trust,
+    change: impl FnOnce(&mut TlsConfig),
+) -> (TlsTransport, watch::Sender<Arc<Trust>>) {
+    let (sender, receiver) = watch::channel(Arc::new(trust));
+    let mut config = TlsConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    change(&mut config);
+    let identity = Identity::from_seed([seed; 32]);
+    (TlsTransport::bind(config, &identity, receiver, Arc::new(Still(NOW_MS))).unwrap(), sender)
 }
