@@ -2,12 +2,12 @@
 //! locks, or a queue without an end.
 
 use super::Violation;
-use super::tree::{Source, Tree};
+use super::tree::Tree;
 
 /// Violations at each place in library code where one of `patterns` starts.
 fn banned(tree: &Tree, patterns: &[&str], what: &str) -> Vec<Violation> {
     let mut found = Vec::new();
-    for source in tree.sources.iter().filter(|source| source.library || source.package == "trine") {
+    for source in tree.sources.iter().filter(|source| source.product) {
         for pattern in patterns {
             for line in source.production(pattern) {
                 found.push(Violation::new(
@@ -25,7 +25,7 @@ fn banned(tree: &Tree, patterns: &[&str], what: &str) -> Vec<Violation> {
 pub(super) fn unwraps(tree: &Tree) -> Vec<Violation> {
     let unwraps = [". unwrap ( )", ". unwrap_unchecked (", ". unwrap_err ( )"];
     let mut found = banned(tree, &unwraps, "return the error, or expect(\"why it cannot fail\")");
-    for source in tree.sources.iter().filter(|source| source.library || source.package == "trine") {
+    for source in tree.sources.iter().filter(|source| source.product) {
         for at in source.find(". expect (") {
             let token = &source.tokens[at + 3];
             let reason = token.text.starts_with('"') && token.text.split(' ').count() >= 3;
@@ -61,7 +61,7 @@ const LOCK_WORDS: &[&str] = &["task", "thread", "mutex", "lock"];
 /// A shared lock says, in a comment at its type, why no task can own the state.
 pub(super) fn shared_locks(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
-    for source in tree.sources.iter().filter(|source| source.library || source.package == "trine") {
+    for source in tree.sources.iter().filter(|source| source.product) {
         for lock in ["Mutex", "RwLock"] {
             for line in source.production(&format!("Arc < {lock} <")) {
                 let comment = source.comment_at(line);
@@ -96,11 +96,6 @@ pub(super) fn unfinished(tree: &Tree) -> Vec<Violation> {
         }
     }
     found
-}
-
-/// Used by other rules too: is this file part of the product?
-pub(super) fn is_product(source: &Source) -> bool {
-    source.library || source.package == "trine"
 }
 
 #[cfg(test)]

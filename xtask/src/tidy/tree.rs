@@ -64,7 +64,9 @@ pub(crate) struct Source {
     pub(crate) path: String,
     /// Folder name of its crate.
     pub(crate) package: String,
-    /// Under `crates/` but not the binary.
+    /// Under `crates/*/src`.
+    pub(crate) product: bool,
+    /// The same, but not the binary's.
     pub(crate) library: bool,
     pub(crate) text: String,
     pub(crate) syntax: syn::File,
@@ -223,8 +225,9 @@ fn parse_rust(path: String, text: String) -> Result<Source, TreeError> {
     let mut parts = path.split('/');
     let first = parts.next().unwrap_or_default();
     let package = if first == "crates" { parts.next().unwrap_or_default() } else { first }.to_owned();
-    let library = first == "crates" && package != "trine";
-    Ok(Source { path, package, library, text, syntax, tokens })
+    let product = first == "crates" && parts.next() == Some("src");
+    let library = product && package != "trine";
+    Ok(Source { path, package, product, library, text, syntax, tokens })
 }
 
 fn flatten(stream: TokenStream, out: &mut Vec<Token>) {
