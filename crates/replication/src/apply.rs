@@ -122,7 +122,7 @@ impl ApplyCore {
     pub(crate) fn apply_run(&mut self, entries: &[Entry]) -> io::Result<(Vec<Outcomes>, Vec<Event>)> {
         let keyspace = self.keyspace.clone();
         let mut run = Run {
-            core: self,
+            core: &mut *self,
             tx: Transaction::new(&*keyspace),
             dirty: BTreeSet::new(),
             new_membership: false,
@@ -167,15 +167,15 @@ impl ApplyCore {
 }
 
 /// One transaction in the making.
-struct Run<'a> {
-    core: &'a mut ApplyCore,
-    tx: Transaction<'a>,
+struct Run<'c, 'k> {
+    core: &'c mut ApplyCore,
+    tx: Transaction<'k>,
     dirty: BTreeSet<NodeNumber>,
     new_membership: bool,
     events: Vec<Event>,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn entry(&mut self, entry: &Entry, marked: &mut bool) -> io::Result<Outcomes> {
         let mut outcomes = Vec::new();
         match &entry.payload {
@@ -249,6 +249,3 @@ fn next_seed(seed: u64) -> u64 {
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
-
-#[cfg(test)]
-mod tests;

@@ -176,11 +176,7 @@ pub(crate) mod tests {
         let commands = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6);
         (any::<u64>(), any::<u64>(), any::<u32>(), 0u64..1000, 1u64..1000, commands).prop_map(
             |(node, incarnation, epoch, acked, ahead, commands)| Part {
-                session: SessionId {
-                    node: NodeNumber(node),
-                    incarnation: Incarnation(incarnation),
-                    epoch,
-                },
+                session: SessionId { node: NodeNumber(node), incarnation: Incarnation(incarnation), epoch },
                 acked,
                 first: acked + ahead,
                 commands: commands.into_iter().map(Bytes::from).collect(),

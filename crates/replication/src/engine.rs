@@ -38,7 +38,7 @@ impl RaftTypeConfig for Types {
     type LeaderId = leader_id_std::LeaderId<u64, u64>;
     type Vote = openraft::Vote<Self::LeaderId>;
     type Payload = EntryPayload<Command, u64, Member>;
-    type Entry = openraft::Entry<leader_id_std::CommittedLeaderId<u64>, Self::Payload>;
+    type Entry = openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
     type AsyncRuntime = GridRuntime;
     type Responder<T>
         = OneshotResponder<Self, T>
@@ -61,7 +61,21 @@ pub(crate) type Membership = openraft::Membership<u64, Member>;
 
 /// An encoded [`crate::batch::Batch`].
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
 pub(crate) struct Command(pub(crate) Bytes);
+
+// openraft wants serde of it; the log and the wire have their own encoding.
+impl From<Vec<u8>> for Command {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Command> for Vec<u8> {
+    fn from(command: Command) -> Self {
+        command.0.into()
+    }
+}
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +92,18 @@ impl fmt::Display for Command {
 /// What applying one entry gave: an outcome per command, part by part.
 /// It goes from the state machine to the proposer and never into bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Outcomes(#[serde(skip)] pub(crate) Vec<Vec<Outcome>>);
+#[serde(from = "()", into = "()")]
+pub(crate) struct Outcomes(pub(crate) Vec<Vec<Outcome>>);
+
+impl From<()> for Outcomes {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl From<Outcomes> for () {
+    fn from(_: Outcomes) {}
+}
 
 /// What a membership entry says about a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -104,13 +104,6 @@ impl<W> Link<W> {
         self.sent.is_empty() && self.waiting.is_empty()
     }
 
-    /// How many commands could go into a frame now.
-    pub(crate) fn ready(&self) -> usize {
-        let resend = (self.base + self.sent.len() as u64).saturating_sub(self.cursor);
-        let room = self.limits.window.saturating_sub(self.sent.len());
-        usize::try_from(resend).unwrap_or(usize::MAX).saturating_add(self.waiting.len().min(room))
-    }
-
     /// The next frame, if there is anything to send within the window.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         let first = self.cursor;
@@ -197,9 +190,19 @@ impl<W> Link<W> {
     }
 
     /// A frame of this generation got no answer: everything that is not
-    /// acknowledged will be sent again, in order.
-    pub(crate) fn lost(&mut self, generation: u64) {
-        if generation == self.generation {
+    /// acknowledged will be sent again, in order. `false`: that was decided
+    /// before, by another frame of the same generation.
+    pub(crate) fn lost(&mut self, generation: u64) -> bool {
+        let news = generation == self.generation;
+        if news {
+            self.resend();
+        }
+        news
+    }
+
+    /// Nothing that is under way will be answered.
+    pub(crate) fn lost_all(&mut self) {
+        if !self.sent.is_empty() {
             self.resend();
         }
     }

@@ -89,12 +89,10 @@ pub(crate) fn enter(
     acked: u64,
     first: u64,
 ) -> Result<&mut SessionRow, Outcome> {
-    let newer = row
-        .as_ref()
-        .is_none_or(|row| (session.incarnation, session.epoch) > (row.incarnation, row.epoch));
-    let older = row
-        .as_ref()
-        .is_some_and(|row| (session.incarnation, session.epoch) < (row.incarnation, row.epoch));
+    let newer =
+        row.as_ref().is_none_or(|row| (session.incarnation, session.epoch) > (row.incarnation, row.epoch));
+    let older =
+        row.as_ref().is_some_and(|row| (session.incarnation, session.epoch) < (row.incarnation, row.epoch));
     if older {
         return Err(Outcome::Superseded);
     }

@@ -153,8 +153,9 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(|entry| to_log(&entry)).collect::<io::Result<Vec<_>>>()?;
-        self.log
-            .append(entries, Box::new(|result| callback.io_completed(result.map_err(io::Error::other))));
+        // The back-pressure of the log.
+        self.log.ready().await;
+        self.log.append(entries, Box::new(|result| callback.io_completed(result.map_err(io::Error::other))));
         Ok(())
     }
 

@@ -32,7 +32,7 @@ use super::wire::{
     AppendFrame, AppendReply, ChunkHead, ControlReply, ControlRequest, decode_reply, encode_chunk, encode_for,
 };
 use super::{Member, Types, Vote};
-use crate::config::Config;
+use crate::config::ValidConfig;
 
 pub(crate) const CONTROL: Service = Service(0x01);
 pub(crate) const APPEND: Service = Service(0x02);
@@ -55,7 +55,7 @@ pub(crate) struct Network {
     pub(crate) endpoint: Endpoint,
     pub(crate) group: GroupId,
     pub(crate) workers: Workers,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Arc<ValidConfig>,
     /// Numbers streams and transfers; starts at the incarnation times 2^32.
     pub(crate) serial: Arc<AtomicU64>,
 }
@@ -161,11 +161,11 @@ impl RaftNetworkV2<Types> for Peer {
         }
     }
 
-    fn stream_append<'s, S>(
-        &'s mut self,
+    fn stream_append<S>(
+        &mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<Types>>>>>
+    ) -> BoxFuture<'_, Rpc<BoxStream<'_, Rpc<StreamAppendResult<Types>>>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {

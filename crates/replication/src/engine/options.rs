@@ -14,7 +14,6 @@ fn millis(duration: std::time::Duration) -> u64 {
 
 /// The options of one group's replica.
 pub(crate) fn options(group: GroupId, node: NodeNumber, config: &ValidConfig) -> Result<Config, StartError> {
-    let config = config.get();
     #[allow(deprecated)] // listed so that the struct is spelled out in full
     let options = Config {
         cluster_name: format!("{group}@{node}"),

@@ -5,7 +5,7 @@
 //! grid all of them share one wake-up, and their heartbeats share frames.
 //!
 //! Randomness (election timeouts) comes from a generator that the simulator
-//! seeds for its thread; elsewhere it is seeded by the operating system.
+//! seeds for its thread; elsewhere its seed is drawn from the node's entropy.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,13 +21,18 @@ use openraft::{AsyncRuntime, Instant as _, OptionalSend, TokioInstant, TokioRunt
 use rand::rngs::StdRng;
 use rand::{SeedableRng, TryRng};
 use tokio::runtime::Handle;
+use trine_types::Entropy;
 
 /// Distance of the lines on which openraft's timers fire. Half of a heartbeat:
 /// coarser would delay heartbeats visibly, finer costs wake-ups.
 const GRID: Duration = Duration::from_millis(25);
 
+/// What the generators of threads that nobody seeded begin with.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
-    static RNG: RefCell<StdRng> = RefCell::new(rand::make_rng());
+    static RNG: RefCell<StdRng> =
+        RefCell::new(StdRng::seed_from_u64(SEED.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)));
 }
 
 /// Where each runtime's grid begins. The simulator has a runtime (with its own
@@ -55,6 +61,11 @@ fn origin_of_this_runtime(now: TokioInstant) -> TokioInstant {
 /// For the simulator, which runs every node on one thread.
 pub fn seed_thread(seed: u64) {
     RNG.with(|rng| *rng.borrow_mut() = StdRng::seed_from_u64(seed));
+}
+
+/// Gives threads that draw their first number later a seed to begin with.
+pub(crate) fn seed_process(entropy: &dyn Entropy) {
+    SEED.fetch_xor(entropy.next_u64(), Ordering::Relaxed);
 }
 
 /// The thread's generator, as openraft wants it.
@@ -177,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_seeded_thread_repeats_itself() {
-        let mut draw = || {
+        let draw = || {
             seed_thread(7);
             (0..4).map(|_| ThreadRng.try_next_u64()).collect::<Vec<_>>()
         };

@@ -11,8 +11,8 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt};
-use openraft::storage::EntryResponder;
-use openraft::{OptionalSend, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
 use trine_storage::{Batch, Keyspace, View, Workers};
 
 use super::snapshot::{SnapshotData, next_chunk};
@@ -133,7 +133,9 @@ impl ReplicaState {
                 let (rows, last) = next_chunk(&*view, after.as_deref()).map_err(io::Error::other)?;
                 after = rows.last().map(|(key, _)| key.clone());
                 let mut batch = Batch::new();
-                rows.into_iter().for_each(|(key, value)| batch.put(key, value));
+                for (key, value) in rows {
+                    batch.put(key, value);
+                }
                 keyspace.commit(batch).map_err(io::Error::other)?;
                 if last {
                     return Ok(generation);

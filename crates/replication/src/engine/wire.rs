@@ -20,7 +20,9 @@ use trine_types::GroupId;
 
 use super::entry::{decode_payload, encode_payload};
 use super::{Entry, LogId, SnapshotMeta, Types, Vote};
-use crate::bytes_codec::{DecodeError, get_bytes, get_u8, get_u32, get_u64, get_varint, put_bytes, put_varint};
+use crate::bytes_codec::{
+    DecodeError, get_bytes, get_u8, get_u32, get_u64, get_varint, put_bytes, put_varint,
+};
 
 /// Most entries of one append message; a decoder refuses more.
 const MAX_APPEND_ENTRIES: u64 = 65_536;
@@ -51,8 +53,12 @@ fn get_id(input: &mut Bytes) -> Result<Option<LogId>, DecodeError> {
 
 impl AppendFrame {
     pub(crate) fn encode(&self) -> io::Result<Bytes> {
-        let payloads =
-            self.request.entries.iter().map(|entry| encode_payload(&entry.payload)).collect::<io::Result<Vec<_>>>()?;
+        let payloads = self
+            .request
+            .entries
+            .iter()
+            .map(|entry| encode_payload(&entry.payload))
+            .collect::<io::Result<Vec<_>>>()?;
         let size = payloads.iter().map(|payload| payload.len() + 21).sum::<usize>();
         let mut out = BytesMut::with_capacity(80 + size);
         out.put_u32_le(self.group.0);
@@ -138,7 +144,9 @@ pub(crate) fn encode_for<T: Serialize>(group: GroupId, message: &T) -> io::Resul
 }
 
 /// The reverse of [`encode_for`].
-pub(crate) fn decode_for<T: for<'de> Deserialize<'de>>(mut bytes: Bytes) -> Result<(GroupId, T), DecodeError> {
+pub(crate) fn decode_for<T: for<'de> Deserialize<'de>>(
+    mut bytes: Bytes,
+) -> Result<(GroupId, T), DecodeError> {
     let group = GroupId(get_u32(&mut bytes)?);
     let message = postcard::from_bytes(&bytes).map_err(|_| DecodeError::Invalid("message"))?;
     Ok((group, message))
@@ -191,8 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_id() -> impl Strategy<Value = Option<LogId>> {
-        any::<Option<(u64, u64)>>()
-            .prop_map(|id| id.map(|(term, index)| LogId::new_term_index(term, index)))
+        any::<Option<(u64, u64)>>().prop_map(|id| id.map(|(term, index)| LogId::new_term_index(term, index)))
     }
 
     fn any_entry() -> impl Strategy<Value = Entry> {

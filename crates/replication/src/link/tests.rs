@@ -155,9 +155,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push => {
-                    if link.push(body(pushed + 1), pushed + 1, soon()).is_ok() {
-                        pushed += 1;
-                    }
+                    let taken = link.push(body(pushed + 1), pushed + 1, soon());
+                    pushed += u64::from(taken.is_ok());
                 }
                 Step::Send => flying.extend(link.next_frame()),
                 Step::Deliver(at) if !flying.is_empty() => {
