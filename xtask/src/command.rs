@@ -141,14 +141,22 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// How the product is built: tests share the build of all other tests, what is
+/// measured is what users run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    Tests,
+    Users,
+}
+
 /// Builds the product and says where it is.
-pub(crate) fn product(release: bool) -> Result<PathBuf, Trouble> {
-    let mut build = cargo(&["build", "--quiet", "--package", "trine"]);
-    if release {
-        build.arg("--release");
+pub(crate) fn product(build: Build) -> Result<PathBuf, Trouble> {
+    let mut cargo = cargo(&["build", "--quiet", "--package", "trine"]);
+    if build == Build::Users {
+        cargo.arg("--release");
     }
-    run(&mut build, Duration::from_mins(30))?.required()?;
-    Ok(target().join(if release { "release" } else { "debug" }).join("trine"))
+    run(&mut cargo, Duration::from_mins(30))?.required()?;
+    Ok(target().join(if build == Build::Users { "release" } else { "debug" }).join("trine"))
 }
 
 #[cfg(test)]

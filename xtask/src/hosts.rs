@@ -27,11 +27,11 @@ impl Hosts {
         for n in 1..=count {
             let (name, port) = (hosts.name(n), format!("port{n}"));
             ip(&["netns", "add", &name])?;
-            ip(&["-n", &hub, "link", "add", &port, "type", "veth", "peer", "name", "link", "netns", &name])?;
+            ip(&["-n", &hub, "link", "add", &port, "type", "veth", "peer", "name", "wire", "netns", &name])?;
             ip(&["-n", &hub, "link", "set", &port, "master", "bridge"])?;
             ip(&["-n", &hub, "link", "set", &port, "up"])?;
-            ip(&["-n", &name, "address", "add", &format!("{}/24", address(n)), "dev", "link"])?;
-            ip(&["-n", &name, "link", "set", "link", "up"])?;
+            ip(&["-n", &name, "address", "add", &format!("{}/24", address(n)), "dev", "wire"])?;
+            ip(&["-n", &name, "link", "set", "dev", "wire", "up"])?;
             ip(&["-n", &name, "link", "set", "lo", "up"])?;
         }
         Ok(hosts)

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Line;
-use crate::command::{Trouble, command, product, run};
+use crate::command::{Build, Trouble, command, product, run};
 use crate::servers::{Dev, folder, free_ports};
 
 /// How long a refusal may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn refusals() -> Result<Vec<Line>, Trouble> {
-    let trine = product(true)?;
+    let trine = product(Build::Users)?;
     let folder = folder("refusals")?;
     let place = folder.path();
     let file = |name: &str, text: &str| -> Result<String, Trouble> {

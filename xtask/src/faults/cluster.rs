@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::command::{Trouble, command, product, run};
+use crate::command::{Build, Trouble, command, product, run};
 use crate::hosts::{Hosts, address};
 use crate::servers::{Server, folder, wait_for};
 
@@ -25,8 +25,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts three nodes and waits until every group has three voters.
-    pub(crate) fn start() -> Result<Self, Trouble> {
-        let trine = product(true)?;
+    pub(crate) fn start(build: Build) -> Result<Self, Trouble> {
+        let trine = product(build)?;
         let mut cluster =
             Self { trine, nodes: Vec::new(), hosts: Hosts::make(NODES)?, folder: folder("faults")? };
         let first = cluster.node(1, None)?;

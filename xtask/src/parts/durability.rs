@@ -1,6 +1,6 @@
 //! A traced majority: no acknowledgement before the fdatasync that covers it.
 
-use crate::command::Trouble;
+use crate::command::{Build, Trouble};
 use crate::durability::{EXPECTED, observe};
 use crate::parts::{Count, Part};
 
@@ -12,7 +12,7 @@ impl Part for Durability {
     }
 
     fn run(&self) -> Result<Count, Trouble> {
-        let verdict = observe()?;
+        let verdict = observe(Build::Tests)?;
         let mut report = format!(
             "{} of {EXPECTED} acknowledgements traced, {} early",
             verdict.acknowledged,
