@@ -20,13 +20,42 @@
 //! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
 //! | [`controller`] | what the cluster should change next |
 //! | [`reconcile`] | what one node must do to follow `meta` |
+//! | [`directory`], [`membership`] | the node's files; founding, joining, certificates |
+//! | [`machine`] | the rules as the machine of group `meta` |
+//! | [`start`] | the order in which a node comes up |
+//! | `run` | the agent: one task per node that follows `meta` |
+//! | [`handle`] | [`Cluster`], what other rooms hold |
+//! | [`status`], [`recover`] | what people see; going on after a lost majority |
+//! | [`calls`], `join`, `context` | what nodes ask each other |
+//! | [`config`], [`error`] | settings and errors |
 
 pub mod assignments;
+pub mod calls;
 pub mod codec;
 pub mod command;
+pub mod config;
+mod context;
 pub mod controller;
+pub mod directory;
+pub mod error;
+pub mod handle;
+mod join;
+pub mod machine;
+pub mod membership;
 pub mod nodes;
 pub mod placement;
 pub mod reconcile;
+pub mod recover;
+mod run;
+pub mod start;
 pub mod state;
+pub mod status;
 pub mod tickets;
+
+pub use config::{ClusterConfig, Settings};
+pub use context::MachineFactory;
+pub use directory::{Directory, DirectoryError};
+pub use error::{ClusterError, Fatal, StartError};
+pub use handle::Cluster;
+pub use start::{Doors, Parts, enter};
+pub use state::MetaState;

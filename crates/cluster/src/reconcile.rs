@@ -19,17 +19,24 @@ pub const CAUGHT_UP_ENTRIES: u64 = 64;
 pub struct LocalGroup {
     /// Whether it knows any membership.
     pub initialised: bool,
-    /// Whether it leads.
-    pub leading: bool,
-    /// Since when it leads without a change of membership by itself.
-    pub leading_for: Duration,
-    /// Its members were just changed by this leader: hand over without rest.
-    pub fresh: bool,
+    /// If it leads: since when, and whom.
+    pub leads: Option<Lead>,
     /// Who votes, by its own latest membership.
     pub voters: BTreeSet<NodeNumber>,
     /// Who only learns.
     pub learners: BTreeSet<NodeNumber>,
-    /// If it leads: how many entries each peer lacks.
+    /// Whether a change of members is half done (old and new ones vote).
+    pub changing: bool,
+}
+
+/// What a leader knows beyond its followers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Lead {
+    /// How long it has led in this term.
+    pub lasted: Duration,
+    /// It has just changed the members by itself: hand over without rest.
+    pub fresh: bool,
+    /// How many entries each peer lacks.
     pub lag: BTreeMap<NodeNumber, u64>,
 }
 
@@ -106,18 +113,18 @@ pub fn actions(
             }
         } else if row.unborn && !replica.initialised && row.preferred_leader() == Some(me) {
             actions.push(Action::Initialise(group));
-        } else if replica.leading {
-            actions.extend(lead(meta, me, group, replica, suspects));
+        } else if let Some(lead) = &replica.leads {
+            actions.extend(while_leading(meta, me, group, (replica, lead), suspects));
         }
     }
     actions
 }
 
-fn lead(
+fn while_leading(
     meta: &MetaState,
     me: NodeNumber,
     group: GroupId,
-    replica: &LocalGroup,
+    (replica, lead): (&LocalGroup, &Lead),
     suspects: &BTreeSet<NodeNumber>,
 ) -> Option<Action> {
     let row = meta.assignments.get(&group)?;
@@ -131,7 +138,7 @@ fn lead(
     } else {
         BTreeSet::new()
     };
-    if replica.voters != voters {
+    if replica.voters != voters || replica.changing {
         return Some(Action::ChangeMembers { group, voters, learners });
     }
     if !row.settled() {
@@ -141,8 +148,8 @@ fn lead(
         return Some(Action::ChangeMembers { group, voters, learners });
     }
     let to = row.preferred_leader().filter(|&to| to != me && !suspects.contains(&to))?;
-    let rested = replica.fresh || replica.leading_for >= LEADER_REST;
-    let caught_up = replica.lag.get(&to).is_some_and(|&lag| lag <= CAUGHT_UP_ENTRIES);
+    let rested = lead.fresh || lead.lasted >= LEADER_REST;
+    let caught_up = lead.lag.get(&to).is_some_and(|&lag| lag <= CAUGHT_UP_ENTRIES);
     (rested && caught_up).then_some(Action::Transfer { group, to })
 }
 
@@ -161,7 +168,12 @@ mod tests {
     }
 
     fn leader(voters: &[NodeNumber]) -> LocalGroup {
-        LocalGroup { initialised: true, leading: true, voters: set(voters), ..LocalGroup::default() }
+        LocalGroup {
+            initialised: true,
+            leads: Some(Lead::default()),
+            voters: set(voters),
+            ..LocalGroup::default()
+        }
     }
 
     fn of_group(meta: &MetaState, me: NodeNumber, replica: Option<LocalGroup>) -> Option<Action> {
@@ -204,16 +216,16 @@ mod tests {
     fn leadership_moves_when_the_preferred_leader_is_ready() {
         let mut meta = wants(&[TWO, ONE]);
         meta.apply(1, Command::Settle { group: GROUP, revision: 2, members: set(&[ONE, TWO]) });
-        let mut replica = leader(&[ONE, TWO]);
-        replica.leading_for = LEADER_REST;
-        assert_eq!(of_group(&meta, ONE, Some(replica.clone())), None, "how far it is, is not known");
-        replica.lag.insert(TWO, CAUGHT_UP_ENTRIES);
+        let mut lead = Lead { lasted: LEADER_REST, ..Lead::default() };
+        let leading = |lead: &Lead| Some(LocalGroup { leads: Some(lead.clone()), ..leader(&[ONE, TWO]) });
+        assert_eq!(of_group(&meta, ONE, leading(&lead)), None, "how far it is, is not known");
+        lead.lag.insert(TWO, CAUGHT_UP_ENTRIES);
         let transfer = Action::Transfer { group: GROUP, to: TWO };
-        assert_eq!(of_group(&meta, ONE, Some(replica.clone())), Some(transfer.clone()));
-        replica.leading_for = Duration::ZERO;
-        assert_eq!(of_group(&meta, ONE, Some(replica.clone())), None, "it has only just become leader");
-        replica.fresh = true;
-        assert_eq!(of_group(&meta, ONE, Some(replica)), Some(transfer));
+        assert_eq!(of_group(&meta, ONE, leading(&lead)), Some(transfer.clone()));
+        lead.lasted = Duration::ZERO;
+        assert_eq!(of_group(&meta, ONE, leading(&lead)), None, "it has only just become leader");
+        lead.fresh = true;
+        assert_eq!(of_group(&meta, ONE, leading(&lead)), Some(transfer));
     }
 
     #[test]

@@ -1,0 +1,187 @@
+//! What the agent has done in the background: each job is one step that may
+//! fail and be tried again, or be repeated after a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use trine_replication::GroupError;
+use trine_transport::IssuingKey;
+use trine_types::{GroupId, NodeId, NodeNumber};
+
+use super::Outcome;
+use crate::calls::{Ask, Told};
+use crate::command::{Certifiable, Command, Query, Refusal};
+use crate::context::Context;
+use crate::directory::Directory;
+use crate::error::{ClusterError, Fatal};
+use crate::membership;
+use crate::nodes::StartReport;
+
+type Step = Result<Outcome, String>;
+
+/// Answers, if anybody still waits.
+pub(super) fn tell(reply: oneshot::Sender<Told>, told: Told) {
+    // The asker may have gone away; then nobody needs the answer.
+    let _ = reply.send(told);
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Proposes a change of `meta`; the next look sees whether it took effect.
+pub(super) async fn change(context: Arc<Context>, command: Command) -> Step {
+    tracing::debug!(?command, "proposed to meta");
+    context.propose(&command).await.map(|_| Outcome::Done).map_err(text)
+}
+
+pub(super) async fn genesis(context: Arc<Context>, command: Command) -> Step {
+    context.propose(&command).await.map(|_| Outcome::Founded).map_err(text)
+}
+
+pub(super) async fn report(context: Arc<Context>, report: StartReport) -> Step {
+    match context.propose(&Command::Start(report)).await {
+        Ok(_) => Ok(Outcome::Started),
+        Err(ClusterError::Refused(Refusal::Start(refused))) => Ok(Outcome::MustStop(Fatal::Refused(refused))),
+        Err(error) => Err(text(error)),
+    }
+}
+
+pub(super) async fn renew(context: Arc<Context>) -> Step {
+    let id = context.id;
+    context.certificate_for(id).await.map(Outcome::Certificate).map_err(text)
+}
+
+pub(super) async fn open(context: Arc<Context>, group: GroupId) -> Step {
+    let machine = (context.machines)(group).ok_or_else(|| format!("this binary does not know {group}"))?;
+    settle_local(context.replication.open_group(group, machine).await)
+}
+
+pub(super) async fn initialise(context: Arc<Context>, group: GroupId) -> Step {
+    let members = BTreeMap::from([(context.number, context.id)]);
+    match context.replication.initialize(group, members).await {
+        Err(GroupError::AlreadyInitialized(_)) => Ok(Outcome::Done),
+        other => settle_local(other),
+    }
+}
+
+/// Drops a replica, after asking `meta` once more: what is known here may be
+/// old, and the group may have come back.
+pub(super) async fn destroy(context: Arc<Context>, group: GroupId) -> Step {
+    let meta = context.meta_now().await.map_err(text)?;
+    if meta.assignments.get(&group).is_none_or(|row| row.hosts(context.number) || !row.settled()) {
+        return Err("meta has changed its mind".to_owned());
+    }
+    tracing::info!(%group, "moved away; the replica here is dropped");
+    settle_local(context.replication.destroy_group(group).await)
+}
+
+fn settle_local(result: Result<(), GroupError>) -> Step {
+    match result {
+        Ok(()) => Ok(Outcome::Done),
+        Err(GroupError::Storage(reason)) => Ok(Outcome::MustStop(Fatal::Storage(reason))),
+        Err(error) => Err(text(error)),
+    }
+}
+
+pub(super) async fn change_members(
+    context: Arc<Context>,
+    group: GroupId,
+    voters: BTreeSet<NodeNumber>,
+    learners: BTreeSet<NodeNumber>,
+) -> Step {
+    let peers = context.meta().peers();
+    let keys = |numbers: BTreeSet<NodeNumber>| -> BTreeMap<NodeNumber, NodeId> {
+        numbers.into_iter().filter_map(|n| Some((n, *peers.get(&n)?))).collect()
+    };
+    tracing::debug!(%group, ?voters, ?learners, "changing members");
+    let changed = context.replication.change_members(group, keys(voters), keys(learners)).await;
+    changed.map(|()| Outcome::Changed).map_err(text)
+}
+
+pub(super) async fn transfer(context: Arc<Context>, group: GroupId, to: NodeNumber) -> Step {
+    tracing::debug!(%group, %to, "handing over");
+    context.replication.transfer_leader(group, to).await.map(|()| Outcome::Done).map_err(text)
+}
+
+/// Gives the issuing key to nodes that are about to vote in `meta`.
+pub(super) async fn hand_out_key(context: Arc<Context>, key: Arc<IssuingKey>, to: Vec<NodeNumber>) -> Step {
+    let meta = context.meta();
+    let mut keyed = Vec::new();
+    for number in to {
+        let Some(row) = meta.nodes.get(&number) else { continue };
+        match context.ask(row.id, &Ask::KeepIssuingKey { seed: *key.seed() }).await? {
+            Told::Yes => keyed.push(number),
+            Told::No(reason) => return Err(format!("{number} does not keep the issuing key: {reason}")),
+            _ => return Err(format!("{number}: not understood")),
+        }
+    }
+    Ok(Outcome::Keyed(keyed))
+}
+
+/// Asks the other voters of `meta` for the issuing key.
+pub(super) async fn fetch_key(context: Arc<Context>) -> Step {
+    let meta = context.meta();
+    for number in meta.replicas_of(GroupId::META) {
+        let Some(row) = meta.nodes.get(&number).filter(|row| row.id != context.id) else { continue };
+        if let Ok(Told::IssuingKey(seed)) = context.ask(row.id, &Ask::GiveIssuingKey).await {
+            let public = IssuingKey::from_seed(seed).public();
+            if meta.issuers.contains_key(&public) {
+                return Ok(Outcome::Key(seed));
+            }
+        }
+    }
+    Err("no voter of meta gives the issuing key".to_owned())
+}
+
+/// Keeps the issuing key, durably before the answer.
+pub(super) async fn keep_key(
+    context: Arc<Context>,
+    directory: Directory,
+    seed: [u8; 32],
+    reply: oneshot::Sender<Told>,
+) -> Step {
+    match context.workers.run(move || directory.store_issuing_seed(Some(seed))).await {
+        Ok(Ok(())) => tell(reply, Told::Yes),
+        Ok(Err(error)) => tell(reply, Told::No(text(error))),
+        Err(error) => tell(reply, Told::No(text(error))),
+    }
+    Ok(Outcome::Done)
+}
+
+/// Signs a certificate if `meta`, asked at its leader, still admits the node.
+pub(super) async fn sign(
+    context: Arc<Context>,
+    key: Arc<IssuingKey>,
+    node: NodeId,
+    reply: oneshot::Sender<Told>,
+) -> Step {
+    let told = match context.query::<Option<Certifiable>>(&Query::Certifiable { node }).await {
+        Ok(Some(Certifiable { number, name })) => {
+            let (now_ms, settings) = (context.clock.wall_ms(), &context.settings);
+            let signed = membership::certify(&key, context.cluster, node, (number, &name), now_ms, settings);
+            Told::Certificate(signed.encode())
+        }
+        Ok(None) => Told::No("it is not a node of this cluster".to_owned()),
+        Err(error) => Told::No(text(error)),
+    };
+    tell(reply, told);
+    Ok(Outcome::Done)
+}
+
+/// Goes on with a group whose other members are lost for good.
+pub(super) async fn recover(
+    context: Arc<Context>,
+    group: GroupId,
+    lost: BTreeSet<NodeNumber>,
+    reply: oneshot::Sender<Told>,
+) -> Step {
+    tracing::warn!(%group, ?lost, "going on without lost members");
+    let told = match context.replication.recover_without(group, &lost).await {
+        Ok(()) => Told::Yes,
+        Err(error) => Told::No(text(error)),
+    };
+    tell(reply, told);
+    Ok(Outcome::Done)
+}
