@@ -17,8 +17,8 @@ use trine_types::limits::MAX_FRAME_BYTES;
 use trine_types::{Entropy, NodeId};
 
 use super::link::{Link, Start};
-use super::run::run_link;
-use super::serve::{Handler, Served, accept_all};
+use super::run::{accept_all, run_link};
+use super::served::{Handler, Served};
 use crate::config::EndpointConfig;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::CallError;

@@ -6,8 +6,8 @@
 //! | `link` | one peer and lane: the rules of waiting, sending, failing |
 //! | `pending` | the calls in flight of one connection |
 //! | `backoff` | how long to rest between attempts |
-//! | `run` | the task of a link: dial, read replies, sweep deadlines |
-//! | `serve` | incoming connections and their handlers |
+//! | `served` | handlers, and the connections that came in |
+//! | `run` | tasks: dial, read replies, sweep deadlines; accept, serve |
 //!
 //! A call costs no task and no timer of its own: deadlines are swept per link
 //! to [`SWEEP_GRAIN`], replies of one read are completed under one lock.
@@ -17,8 +17,8 @@ mod handle;
 mod link;
 mod pending;
 mod run;
-mod serve;
+mod served;
 
 pub use handle::{Call, Endpoint, Links};
 pub use pending::SWEEP_GRAIN;
-pub use serve::Handler;
+pub use served::Handler;

@@ -20,6 +20,8 @@
 mod dice;
 mod hub;
 mod node;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use hub::{SimConfig, SimNet, SimTraffic};

@@ -66,7 +66,8 @@ impl Direction {
     /// Delivers what is due; over when the receiver is gone. Tells `traffic`
     /// how many bytes each frame has.
     fn land(&mut self, now: Duration, traffic: &mut impl FnMut(usize)) -> Step {
-        while let (Some(into), Some((due, frame))) = (&self.into, self.flight.pop_front()) {
+        while let Some(into) = &self.into {
+            let Some((due, frame)) = self.flight.pop_front() else { break };
             let bytes = frame.len();
             if due > now {
                 self.flight.push_front((due, frame));
@@ -167,11 +168,16 @@ impl Wire {
                 over |= direction.land(now, &mut traffic) == Step::Over;
             }
         }
-        if over || self.gave_up(now, paths) || self.directions.iter().all(|d| d.into.is_none()) {
+        if over || self.gave_up(now, paths) {
             self.break_now();
             return Step::Over;
         }
-        Step::Alive
+        // Ended in order both ways: what has landed can still be received.
+        if self.directions.iter().all(|direction| direction.into.is_none()) {
+            Step::Over
+        } else {
+            Step::Alive
+        }
     }
 
     /// Closes both ends at once.

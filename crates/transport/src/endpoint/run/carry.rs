@@ -7,8 +7,8 @@ use std::task::Poll;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::handle::Shared;
-use super::link::Link;
+use crate::endpoint::handle::Shared;
+use crate::endpoint::link::Link;
 use crate::envelope::Envelope;
 use crate::error::{CallRefused, OpenError, UnreachableCause};
 use crate::frame::FrameReceiver;
@@ -23,7 +23,7 @@ const NEVER: std::time::Duration = std::time::Duration::from_hours(24 * 365);
 type Replies = Vec<(u64, Result<bytes::Bytes, CallRefused>)>;
 
 /// Dials, carries calls until the connection ends, and fails what is left.
-pub(super) async fn run_link(link: Arc<Link>, shared: Arc<Shared>) {
+pub(in crate::endpoint) async fn run_link(link: Arc<Link>, shared: Arc<Shared>) {
     match dial(&link, &shared).await {
         Ok(connection) => {
             let started = Instant::now();
