@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::Line;
 use crate::command::{Build, Trouble, command, product, run};
-use crate::servers::{Dev, folder, free_ports};
+use crate::redis::Connection;
+use crate::servers::{Dev, Server, folder, free_ports, wait_for};
 
 /// How long a refusal may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -40,7 +43,48 @@ pub(super) fn refusals() -> Result<Vec<Line>, Trouble> {
     let expired = file("expired.ticket", &ask("1s")?)?;
     std::thread::sleep(Duration::from_millis(1_500));
     refuse("an expired ticket is refused", &["--join", &format!("@{expired}")]);
+    let once = file("once.ticket", &ask("1h")?)?;
+    let joined = Node::start(&trine, &place.join("joined"), Some(&once))?;
+    refuse("a used ticket is refused", &["--join", &format!("@{once}")]);
+    let founded = Node::start(&trine, &place.join("a-data-directory-of-another-cluster-is-refused"), None)?;
+    drop((founded, joined));
+    let foreign = file("foreign.ticket", &ask("1h")?)?;
+    refuse("a data directory of another cluster is refused", &["--join", &format!("@{foreign}")]);
+    let newer = place.join("a-newer-format-is-refused");
+    drop(Node::start(&trine, &newer, None)?);
+    std::fs::write(newer.join("node/format"), NEWER_FORMAT).map_err(Trouble::at("node/format"))?;
+    refuse("a newer format is refused", &[]);
     Ok(lines)
+}
+
+/// `node/format` of a version 99, as a node would write it.
+const NEWER_FORMAT: &[u8] = b"TRINEF\0\x01\x01\0\0\0\xc7\x33\xeb\x20c";
+
+/// A node that serves; ended when dropped.
+struct Node(Server);
+
+impl Node {
+    fn start(trine: &Path, data: &Path, ticket: Option<&str>) -> Result<Self, Trouble> {
+        let ports = free_ports(2)?;
+        let mut start = command(trine, &["start", "--data"]);
+        start.arg(data).args(["--redis", &format!("127.0.0.1:{}", ports[0])]);
+        start.args(["--peer", &format!("127.0.0.1:{}", ports[1])]);
+        if let Some(ticket) = ticket {
+            start.args(["--join", &format!("@{ticket}")]);
+        }
+        let node = Server::start(&mut start, &data.with_extension("log"), false)?;
+        let serves = wait_for(LIMIT, || {
+            let open = Connection::local(ports[0]);
+            open.is_ok_and(|mut open| open.call(&["SET", "a", "b"]).is_ok_and(|reply| reply.is_ok()))
+        });
+        if serves { Ok(Self(node)) } else { Err(Trouble::Unexpected(node.last_words())) }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.0.stop(Signal::TERM);
+    }
 }
 
 /// One start that must end with an error.
