@@ -58,6 +58,9 @@ pub struct TlsConfig {
     pub max_handshakes: usize,
     /// The same per source address (256).
     pub max_handshakes_per_source: usize,
+    /// What one connection of the bulk lane may send, in bytes per second
+    /// (128 MiB), so that a snapshot leaves room for everything else.
+    pub bulk_bytes_per_second: u64,
     /// Machines joining at once (16); more are asked to try again.
     pub max_joins: usize,
     /// The same per source address (4).
@@ -77,6 +80,7 @@ impl TlsConfig {
             dead_after: Duration::from_secs(3),
             max_handshakes: 512,
             max_handshakes_per_source: 256,
+            bulk_bytes_per_second: 128 * 1024 * 1024,
             max_joins: 16,
             max_joins_per_source: 4,
             join_timeout: Duration::from_secs(15),

@@ -262,6 +262,9 @@ impl FrameSource for FrameQueue {
 
 /// The receiving end of a connection. Dropping it ends the connection's
 /// receiving direction.
+///
+/// A frame shares its memory with its neighbours in one read of the socket (up
+/// to 64 KiB); whoever keeps a small one for long should copy it.
 pub struct FrameReceiver {
     source: Box<dyn FrameSource>,
     closer: Closer,

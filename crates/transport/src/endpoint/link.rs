@@ -194,17 +194,16 @@ impl Link {
         }
     }
 
-    /// Fails the calls whose deadline is over.
+    /// Fails the calls whose deadline is over; one that still waited for the
+    /// connection, or for room in its queue, was certainly not sent.
     pub(super) fn sweep(&self, now: Instant) {
         let mut state = self.lock();
         let due = state.pending.sweep(now);
-        if !state.queued.is_empty() {
-            let gone: BTreeSet<u64> = due.iter().map(|(id, _)| *id).collect();
-            state.queued.retain(|queued| queued.id.is_none_or(|id| !gone.contains(&id)));
-            state.queued_bytes = state.queued.iter().map(|queued| queued.frame.len()).sum();
-        }
+        let unsent = state.unqueue(&due);
         drop(state);
-        fail(due, &CallError::TimedOut);
+        let (unsent, sent) = due.into_iter().partition(|(id, _)| unsent.contains(id));
+        fail(unsent, &CallError::NotSent(OpenError::Unreachable(UnreachableCause::TimedOut)));
+        fail(sent, &CallError::TimedOut);
     }
 
     /// The attempt to dial failed: everything that waits fails, and calls of
@@ -343,6 +342,24 @@ impl State {
                 Err((_, frame)) => return Some(frame),
             }
         }
+    }
+
+    /// Takes calls out of the queue; the result is which of them were in it.
+    fn unqueue(&mut self, due: &[(u64, Answer)]) -> BTreeSet<u64> {
+        let mut unsent = BTreeSet::new();
+        if due.is_empty() || self.queued.is_empty() {
+            return unsent;
+        }
+        let gone: BTreeSet<u64> = due.iter().map(|(id, _)| *id).collect();
+        self.queued.retain(|queued| match queued.id {
+            Some(id) if gone.contains(&id) => {
+                unsent.insert(id);
+                false
+            }
+            _ => true,
+        });
+        self.queued_bytes = self.queued.iter().map(|queued| queued.frame.len()).sum();
+        unsent
     }
 
     fn pop_queued(&mut self) {

@@ -158,6 +158,19 @@ async fn lanes_overtake_each_other_but_not_themselves() {
     assert!(all.chunks(2).any(|pair| pair[0].1 != pair[1].1), "not in step between lanes");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deadline_counts_while_dialling_and_the_call_was_not_sent() {
+    let net = SimNet::new(1, SimConfig::default());
+    net.spawn_driver();
+    let one = Endpoint::new(net.transport(ONE), Arc::new(Seeded::new(1)), EndpointConfig::default());
+    let _two = net.transport(TWO);
+    net.partition(ONE, TWO);
+    let start = Instant::now();
+    let outcome = one.call(TWO, Lane::Request, Service(1), Bytes::new(), 30 * MS).await;
+    assert!(outcome.as_ref().is_err_and(CallError::was_not_sent), "{outcome:?}");
+    assert!(start.elapsed() < 60 * MS);
+}
+
 struct Echo;
 
 impl Handler for Echo {

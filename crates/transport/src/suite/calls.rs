@@ -13,6 +13,7 @@ use trine_types::NodeId;
 use super::twin::Twin;
 use crate::config::EndpointConfig;
 use crate::endpoint::{Endpoint, Handler};
+use crate::envelope::Envelope;
 use crate::error::{CallError, CallRefused};
 use crate::lane::{Lane, Service};
 
@@ -234,4 +235,61 @@ pub(super) async fn an_unreachable_node_fails_calls(twin: Twin) {
     let second = call().await;
     assert!(matches!(second, Err(CallError::NotSent(_))), "{second:?}");
     assert!(start.elapsed() < Duration::from_secs(5), "fails at once while resting");
+}
+
+/// Answers when told to; knows how many run at once.
+struct Gate {
+    open: Arc<tokio::sync::Semaphore>,
+    running: Arc<AtomicU32>,
+    most: Arc<AtomicU32>,
+}
+
+impl Handler for Gate {
+    fn handle(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallRefused>> {
+        let running = self.running.clone();
+        self.most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let open = self.open.clone();
+        async move {
+            let pass = open.acquire().await;
+            running.fetch_sub(1, Ordering::Relaxed);
+            pass.map(|_| body).map_err(|_| CallRefused::Unavailable)
+        }
+        .boxed()
+    }
+}
+
+pub(super) async fn handlers_at_once_are_bounded(twin: Twin) {
+    let scene = scene_with(twin, EndpointConfig { max_running: 4, ..EndpointConfig::default() });
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let (running, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let gate = Gate { open: open.clone(), running: running.clone(), most: most.clone() };
+    scene.two.serve(NOBODY, Arc::new(gate));
+    let calls: Vec<_> = (0..50).map(|n| scene.call(NOBODY, number(n))).collect();
+    let (one, two) = (scene.one.local(), &scene.two);
+    two.call(one, Lane::Request, ECHO, Bytes::new(), LONG).await.unwrap();
+    open.add_permits(1);
+    for (n, reply) in join_all(calls).await.into_iter().enumerate() {
+        assert_eq!(reply, Ok(number(u32::try_from(n).unwrap())));
+    }
+    assert!((1..=4).contains(&most.load(Ordering::Relaxed)), "{most:?}");
+}
+
+pub(super) async fn a_frame_that_is_no_envelope_ends_that_connection_only(twin: Twin) {
+    let scene = scene(twin);
+    assert_eq!(scene.call(ECHO, "before").await.unwrap(), "before");
+    let mut raw = scene.twin.one.open(scene.two.local(), Lane::Bulk).await.unwrap();
+    raw.sender.send(Bytes::from_static(b"\xFFnoise")).await.unwrap();
+    assert_eq!(raw.receiver.recv().await, None);
+    assert_eq!(scene.call(ECHO, "after").await.unwrap(), "after");
+}
+
+pub(super) async fn a_newer_connection_replaces_the_older(twin: Twin) {
+    let scene = scene(twin);
+    let mut older = scene.twin.one.open(scene.two.local(), Lane::Bulk).await.unwrap();
+    let mut newer = scene.twin.one.open(scene.two.local(), Lane::Bulk).await.unwrap();
+    assert_eq!(older.receiver.recv().await, None);
+    let call = Envelope::Call { service: ECHO, id: 7, body: Bytes::from_static(b"here") };
+    newer.sender.send(call.into_frame()).await.unwrap();
+    let reply = Envelope::decode(newer.receiver.recv().await.unwrap());
+    assert_eq!(reply, Ok(Envelope::Reply { id: 7, answer: Ok(Bytes::from_static(b"here")) }));
 }

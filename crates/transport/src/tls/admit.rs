@@ -80,7 +80,7 @@ async fn greet(
         Ok((lane, theirs, own)) => {
             let socket = second_handle(session.get_ref().0)?;
             write_frame(&mut session, encode_acceptor(&Ok(own))).await?;
-            let connection = connection((peer, lane), session, socket, buffer);
+            let connection = connection(&shared.config, (peer, lane), session, socket, buffer);
             shared.enter(peer, theirs.issuer, &connection.closer);
             Ok(Guest::Node(connection))
         }

@@ -67,7 +67,7 @@ async fn open_at(
         .admit(peer, &theirs, shared.clock.wall_ms())
         .map_err(|_| OpenError::WrongPeer("its admission certificate is not valid here"))?;
     let socket = second_handle(session.get_ref().0).map_err(|error| broken(&error))?;
-    let connection = connection((peer, lane), session, socket, buffer);
+    let connection = connection(&shared.config, (peer, lane), session, socket, buffer);
     shared.enter(peer, theirs.issuer, &connection.closer);
     Ok(connection)
 }

@@ -12,6 +12,7 @@
 //! | `keys` | raw public keys for rustls |
 //! | `greeting` | the first frame each way |
 //! | `socket` | TCP options: how a dead cable is noticed |
+//! | `pace` | keeps the bulk lane to its rate |
 //! | `stream` | frames over an open session: reading, batched writing |
 //! | `dial` | the dialler's handshake, for lanes and for joining |
 //! | `admit` | the acceptor's handshake |
@@ -27,6 +28,7 @@ mod dial;
 mod greeting;
 mod keys;
 mod listen;
+mod pace;
 mod socket;
 mod stream;
 mod transport;

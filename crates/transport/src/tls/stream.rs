@@ -11,12 +11,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use trine_types::NodeId;
 
+use super::pace::Pace;
 use crate::codec::{Decoder, encode, encode_without_body};
+use crate::config::TlsConfig;
 use crate::frame::{Frame, FrameQueue, FrameReceiver, FrameSource, frame_queue};
 use crate::lane::Lane;
 use crate::signal::Closer;
@@ -44,6 +47,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// has the bytes that were read beyond the greeting, `socket` is a second
 /// handle to the session's socket, to end it at once.
 pub(super) fn connection<S>(
+    config: &TlsConfig,
     (peer, lane): (NodeId, Lane),
     session: S,
     socket: Socket,
@@ -52,10 +56,11 @@ pub(super) fn connection<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let pace = Pace::new((lane == Lane::Bulk).then_some(config.bulk_bytes_per_second));
     let closer = Closer::default();
     let (read, write) = tokio::io::split(session);
     let (sender, queue) = frame_queue(closer.clone());
-    let writing = write_frames(write, queue, closer.clone());
+    let writing = write_frames(write, queue, closer.clone(), pace);
     tokio::spawn(async move {
         if writing.await == Ended::AtOnce {
             // Whatever the reader does: the peer must see the end now.
@@ -143,15 +148,23 @@ enum Ended {
 
 /// Carries frames until every sender is gone, the end is closed, or the
 /// socket fails.
-async fn write_frames<S>(mut write: WriteHalf<S>, mut queue: FrameQueue, closer: Closer) -> Ended
+async fn write_frames<S>(
+    mut write: WriteHalf<S>,
+    mut queue: FrameQueue,
+    closer: Closer,
+    mut pace: Pace,
+) -> Ended
 where
     S: AsyncRead + AsyncWrite,
 {
     let mut frames = Vec::with_capacity(BATCH_FRAMES);
     let mut out = BytesMut::with_capacity(BATCH_BYTES);
     while queue.take_many(&mut frames, BATCH_FRAMES).await {
+        let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
         if !write_batch(&mut write, &mut frames, &mut out, &closer).await {
             closer.close();
+        } else if let Some(until) = pace.sent(bytes, Instant::now()) {
+            until_closed(&closer, sleep_until(until).map(Ok)).await;
         }
     }
     let said = until_closed(&closer, write.shutdown());
