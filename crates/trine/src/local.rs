@@ -47,13 +47,22 @@ pub struct NodeSpec {
     pub peer: SocketAddr,
     /// Partitions, if this node creates the cluster.
     pub partitions: Option<u16>,
+    /// The program; `None`: the one that runs now.
+    pub program: Option<PathBuf>,
 }
 
 impl NodeSpec {
     /// Node `n` below `root` on these loopback ports.
     pub fn local(root: &Path, n: u16, redis_port: u16, peer_port: u16) -> Self {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { n, data: node_folder(root, n), redis: at(redis_port), peer: at(peer_port), partitions: None }
+        Self {
+            n,
+            data: node_folder(root, n),
+            redis: at(redis_port),
+            peer: at(peer_port),
+            partitions: None,
+            program: None,
+        }
     }
 
     /// Whether this data directory has been a node before.
@@ -93,7 +102,11 @@ impl NodeProcess {
                 .hint("name a folder that can be written with --data DIR")
         })?;
         let log = open_log(&spec.log_path()).map_err(cannot)?;
-        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+        let program = match &spec.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(cannot)?,
+        };
+        let mut command = Command::new(program);
         command.arg("start").arg("--data").arg(&spec.data);
         command.args(["--name", &format!("node{}", spec.n)]);
         command.args(["--redis", &spec.redis.to_string(), "--peer", &spec.peer.to_string()]);
@@ -217,6 +230,18 @@ pub async fn stop_all(nodes: &mut [NodeProcess]) {
             let _ = node.kill().await;
         }
     }
+}
+
+/// Looks again and again until `is_met`; `false`: not within `limit`.
+pub async fn until(limit: Duration, mut is_met: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !is_met() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    true
 }
 
 /// Fails clearly when somebody else listens on `address`.

@@ -1,0 +1,200 @@
+//! Real processes on free ports: any node takes any key, a killed leader loses
+//! nothing, tickets admit once, and what must not start says why.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use trine::admin::protocol::StatusReport;
+use trine::demo::failover;
+use trine::local::{self, NodeProcess, NodeSpec};
+use trine::resp::{Client, Value};
+use trine_types::Clock;
+
+/// Partitions of the tests' clusters: enough to spread, quick to settle.
+const PARTITIONS: u16 = 4;
+/// How long replicas may take to be in place.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+fn specs(root: &Path, count: usize) -> Vec<NodeSpec> {
+    let ports = local::free_ports(count * 2).expect("free ports");
+    let spec = |(ports, n): (&[u16], u16)| NodeSpec {
+        partitions: Some(PARTITIONS),
+        program: Some(env!("CARGO_BIN_EXE_trine").into()),
+        ..NodeSpec::local(root, n, ports[0], ports[1])
+    };
+    ports.chunks_exact(2).zip(1..).map(spec).collect()
+}
+
+async fn cluster(root: &Path, count: usize) -> Vec<NodeProcess> {
+    let mut nodes = local::start_cluster(specs(root, count)).await.expect("the cluster starts");
+    local::wait_settled(&mut nodes, SETTLE_LIMIT, (count - 1) / 2).await.expect("replicas settle");
+    nodes
+}
+
+/// Runs the program to its end; standard output and error as text.
+async fn trine(args: &[&str], input: &str) -> (Option<i32>, String, String) {
+    use tokio::io::AsyncWriteExt;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trine"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A program that refuses early does not read its input.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output());
+    let output = output.await.expect("it ends in time").expect("it ran");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+async fn client(node: &NodeProcess) -> Client {
+    Client::connect(node.spec.redis).await.expect("the door is open")
+}
+
+#[tokio::test]
+async fn any_node_takes_any_key() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let nodes = cluster(dir.path(), 3).await;
+    for (at, node) in nodes.iter().enumerate() {
+        let mut client = client(node).await;
+        for key in 0..20 {
+            let (key, value) = (format!("key:{at}:{key}"), format!("value {at} {key}"));
+            let reply = client.command(&[b"SET", key.as_bytes(), value.as_bytes()]).await.expect("answers");
+            assert_eq!(reply, Value::Simple("OK".into()));
+        }
+    }
+    for node in &nodes {
+        let mut client = client(node).await;
+        for at in 0..nodes.len() {
+            for key in 0..20 {
+                let name = format!("key:{at}:{key}");
+                let reply = client.command(&[b"GET", name.as_bytes()]).await.expect("answers");
+                assert_eq!(reply, Value::Bulk(format!("value {at} {key}").into()), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_leader_loses_nothing_and_catches_up() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut nodes = cluster(dir.path(), 3).await;
+    let report = failover::show(&mut nodes, Duration::from_secs(2)).await.expect("the cluster goes on");
+    assert!(report.audit.holds() && report.audit.writes > 0, "{report:?}");
+    assert!(report.audit_restarted.holds(), "{report:?}");
+    assert!(report.outage_ms.is_some() && report.caught_up_ms.is_some(), "{report:?}");
+}
+
+#[tokio::test]
+async fn reports_name_nodes_and_groups() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let nodes = cluster(dir.path(), 3).await;
+    let data = nodes[1].spec.data.to_str().expect("text").to_owned();
+    let (code, out, _) = trine(&["status", "--json", "--data", &data], "").await;
+    let status: StatusReport = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, status.nodes, status.tolerates, status.partitions), (Some(0), 3, 1, PARTITIONS));
+    let (_, out, _) = trine(&["nodes", "--data", &data], "").await;
+    assert!(out.contains("node1") && out.contains("node3") && out.contains("this node"), "{out}");
+    let (_, out, _) = trine(&["groups", "--data", &data], "").await;
+    assert!(out.contains("meta") && out.contains("partition-3"), "{out}");
+}
+
+#[tokio::test]
+async fn key_commands_print_data_and_time() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let nodes = cluster(dir.path(), 1).await;
+    let door = nodes[0].spec.redis.to_string();
+    let at = ["--connect", &door];
+    let (code, out, error) =
+        trine(&[&["db", "set", "k", "-", "--timing"][..], &at].concat(), "some value").await;
+    assert_eq!((code, out.as_str()), (Some(0), "OK\n"), "{error}");
+    assert!(error.contains("T_r") && error.contains("T_c"), "{error}");
+    let (_, out, _) = trine(&[&["db", "get", "k"][..], &at].concat(), "").await;
+    assert_eq!(out, "some value\n");
+    let (_, out, _) = trine(&[&["db", "get", "k", "--json", "--timing"][..], &at].concat(), "").await;
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (json["value"].as_str(), json["timing"]["forwarded"].as_bool()),
+        (Some("some value"), Some(false))
+    );
+    let (_, out, _) = trine(&[&["db", "del", "k", "other"][..], &at].concat(), "").await;
+    assert_eq!(out, "1\n");
+    let (code, out, error) = trine(&[&["db", "get", "k"][..], &at].concat(), "").await;
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
+}
+
+#[tokio::test]
+async fn a_ticket_admits_one_machine_in_time() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut nodes = cluster(dir.path(), 1).await;
+    let extra = specs(dir.path(), 3);
+    let mut admin = nodes[0].admin().expect("answers");
+    let ticket = admin.ticket(Duration::from_secs(60)).await.expect("a ticket");
+    let mut second = NodeProcess::spawn(extra[1].clone(), Some(&ticket.ticket)).await.expect("starts");
+    second.wait_ready().await.expect("joins");
+    nodes.push(second);
+
+    let refused = refused_join(&extra[2], &ticket.ticket).await;
+    assert!(refused.contains("used"), "{refused}");
+
+    let short = admin.ticket(Duration::from_secs(1)).await.expect("a ticket");
+    let clock = trine::seams::SystemClock;
+    let expired = local::until(Duration::from_secs(10), || clock.wall_ms() > short.not_after_ms + 100);
+    assert!(expired.await, "time goes on");
+    let refused = refused_join(&extra[2], &short.ticket).await;
+    assert!(refused.contains("expired"), "{refused}");
+}
+
+/// The log of a node that must not be let in.
+async fn refused_join(spec: &NodeSpec, ticket: &str) -> String {
+    let (redis, peer) = (spec.redis.to_string(), spec.peer.to_string());
+    let data = spec.data.to_str().expect("text");
+    let args = ["start", "--data", data, "--redis", &redis, "--peer", &peer, "--join", "-"];
+    let (code, _, error) = trine(&args, ticket).await;
+    assert_ne!(code, Some(0), "{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_data_directory_of_another_cluster_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let ours = cluster(&dir.path().join("ours"), 1).await;
+    let mut theirs = cluster(&dir.path().join("theirs"), 1).await;
+    local::stop_all(&mut theirs).await;
+    let ticket = ours[0].admin().expect("answers").ticket(Duration::from_secs(60)).await.expect("a ticket");
+    let refused = refused_join(&theirs[0].spec, &ticket.ticket).await;
+    assert!(refused.contains("cluster"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_data_directory_has_one_process() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let nodes = cluster(dir.path(), 1).await;
+    let data = nodes[0].spec.data.to_str().expect("text").to_owned();
+    let args = ["start", "--data", &data, "--redis", "127.0.0.1:0", "--peer", "127.0.0.1:0"];
+    let (code, _, error) = trine(&args, "").await;
+    assert!(code == Some(1) && error.contains("another process"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_comes_back_after_all_nodes_stopped() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut nodes = cluster(dir.path(), 3).await;
+    let reply = client(&nodes[0]).await.command(&[b"SET", b"k", b"kept"]).await.expect("answers");
+    assert_eq!(reply, Value::Simple("OK".into()));
+    let specs: Vec<_> = nodes.iter().map(|node| node.spec.clone()).collect();
+    local::stop_all(&mut nodes).await;
+    for node in &mut nodes {
+        assert!(node.ended().await.expect("known").success(), "{}", node.explain("did not stop in order"));
+    }
+    let nodes = local::start_cluster(specs).await.expect("comes back");
+    let reply = client(&nodes[2]).await.command(&[b"GET", b"k"]).await.expect("answers");
+    assert_eq!(reply, Value::Bulk("kept".into()));
+}
