@@ -15,7 +15,7 @@ use trine_types::Clock;
 /// Partitions of the tests' clusters: enough to spread, quick to settle.
 const PARTITIONS: u16 = 4;
 /// How long replicas may take to be in place.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 
 fn specs(root: &Path, count: usize) -> Vec<NodeSpec> {
     let ports = local::free_ports(count * 2).expect("free ports");
@@ -136,7 +136,7 @@ async fn a_ticket_admits_one_machine_in_time() {
     let mut nodes = cluster(dir.path(), 1).await;
     let extra = specs(dir.path(), 3);
     let mut admin = nodes[0].admin().expect("answers");
-    let ticket = admin.ticket(Duration::from_secs(60)).await.expect("a ticket");
+    let ticket = admin.ticket(Duration::from_mins(1)).await.expect("a ticket");
     let mut second = NodeProcess::spawn(extra[1].clone(), Some(&ticket.ticket)).await.expect("starts");
     second.wait_ready().await.expect("joins");
     nodes.push(second);
@@ -168,7 +168,7 @@ async fn a_data_directory_of_another_cluster_is_refused() {
     let ours = cluster(&dir.path().join("ours"), 1).await;
     let mut theirs = cluster(&dir.path().join("theirs"), 1).await;
     local::stop_all(&mut theirs).await;
-    let ticket = ours[0].admin().expect("answers").ticket(Duration::from_secs(60)).await.expect("a ticket");
+    let ticket = ours[0].admin().expect("answers").ticket(Duration::from_mins(1)).await.expect("a ticket");
     let refused = refused_join(&theirs[0].spec, &ticket.ticket).await;
     assert!(refused.contains("cluster"), "{refused}");
 }
