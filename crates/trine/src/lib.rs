@@ -13,6 +13,8 @@
 //! | [`seams`] | wall clock and random numbers of the machine |
 //! | [`commands`] | from a parsed command line to what happens |
 //! | [`start`] | one node of the product: runtimes, signals |
+//! | [`node`] | all rooms wired together |
+//! | [`topology`], [`control`] | what the database and the admin socket learn from the rooms |
 //! | [`local`], [`dev`] | clusters of child processes on this machine |
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
@@ -22,11 +24,14 @@ pub mod admin;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod db;
 pub mod demo;
 pub mod dev;
 pub mod failure;
 pub mod local;
+pub mod node;
 pub mod resp;
 pub mod seams;
 pub mod start;
+pub mod topology;

@@ -1,25 +1,36 @@
 //! `trine start`: one node of the product. Settings, lock, runtimes and
 //! signals are here; what a node is made of is in [`crate::node`].
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{IsTerminal, Read};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use rustix::process::Signal;
+use tokio::runtime::{Handle, Runtime};
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+use trine_front::{Limits, Listener, Listeners};
+use trine_transport::Ticket;
 
+use crate::admin::protocol;
+use crate::admin::server::AdminServer;
 use crate::cli::StartArgs;
-use crate::config::Config;
+use crate::config::{Config, ValidConfig};
+use crate::control::NodeControl;
+use crate::dev::StopSignal;
 use crate::failure::Failure;
+
+mod bring_up;
+mod data;
+mod ticket;
 
 /// File that a node keeps in its data directory once it belongs to a cluster.
 pub const MEMBER_FILE: &str = "node/membership";
-/// File whose lock says that a process uses the data directory.
-const LOCK_FILE: &str = "lock";
-/// Longest ticket that is read, in bytes.
-const MAX_TICKET_BYTES: u64 = 4096;
+/// What a client over the limit is told.
+const REFUSED_CLIENT: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Longest wait for others to take over leaderships before a planned stop.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the node until it is told to stop.
 ///
@@ -29,13 +40,73 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
     if let Some(parent) = args.parent {
         die_with(parent)?;
     }
-    let config =
-        Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
-    let _ticket = args.join.as_deref().map(read_ticket).transpose()?;
+    let config = Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
+    let ticket = args.join.as_deref().map(ticket::read_ticket).transpose()?;
     log_to_standard_error(&config.log);
-    make_private(&config.data)?;
-    let _lock = lock(&config.data)?;
-    Err(Failure::new("not wired yet"))
+    data::make_private(&config.data)?;
+    let _lock = data::lock(&config.data)?;
+    let raft = runtime("raft", config.raft_threads)?;
+    let front = runtime("front", config.front_threads)?;
+    let outcome = raft.block_on(serve(config, ticket, front.handle()));
+    front.shutdown_timeout(Duration::from_secs(1));
+    raft.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+fn runtime(name: &'static str, threads: usize) -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(4)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start threads: {error}")))
+}
+
+/// Brings the node up, serves, and stops in order when told to.
+async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> Result<(), Failure> {
+    let mut stop = StopSignal::new()?;
+    let began = Instant::now();
+    let listener = bind_redis(&config, front)?;
+    let redis = listener.local_addr();
+    let up = tokio::select! {
+        biased;
+        () = stop.wait() => return Ok(()),
+        up = bring_up::bring_up(&config, ticket, redis) => up?,
+    };
+    let (node, peer) = up;
+    let doors = protocol::Doors { redis: redis.to_string(), peer: peer.to_string() };
+    let control = Arc::new(NodeControl::new(node.clone(), doors));
+    let admin = AdminServer::start(&config.data, control)
+        .map_err(|error| Failure::new(format!("cannot make the admin socket: {error}")))?;
+    let serving = front.spawn(node.database.clone().serve(listener));
+    let number = node.cluster.number();
+    tracing::info!(%number, %redis, %peer, took = ?began.elapsed(), "serving");
+    let failed = tokio::select! {
+        biased;
+        failed = node.failed() => Some(failed),
+        () = stop.wait() => None,
+    };
+    if let Some(failed) = failed {
+        return Err(Failure::new(failed));
+    }
+    tracing::info!("handing over and stopping");
+    node.stop(HAND_OVER_LIMIT).await;
+    serving.abort();
+    drop(admin);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure> {
+    let limits = Limits {
+        max_connections: config.max_clients,
+        max_per_source: config.max_clients,
+        ..Limits::default()
+    };
+    let _runtime = front.enter();
+    Listeners::bind_loopback("the Redis door", config.redis, limits.fitted_to_open_files(), REFUSED_CLIENT)
+        .map_err(|error| Failure::new(error).hint("choose another address with --redis ADDR"))
 }
 
 /// Asks the kernel to kill this process when the thread that started it ends.
@@ -50,35 +121,6 @@ fn die_with(parent: u32) -> Result<(), Failure> {
     }
 }
 
-/// Reads the ticket that `--join` points at.
-fn read_ticket(source: &str) -> Result<String, Failure> {
-    let text = if source == "-" {
-        if std::io::stdin().is_terminal() {
-            eprintln!("paste the ticket, then press Enter and Ctrl-D:");
-        }
-        read_bounded(std::io::stdin()).map_err(|error| Failure::new(format!("standard input: {error}")))
-    } else if let Some(path) = source.strip_prefix('@') {
-        let file = File::open(path).and_then(read_bounded);
-        file.map_err(|error| Failure::new(format!("cannot read the ticket in {path}: {error}")))
-    } else {
-        Err(Failure::new("a ticket on the command line could be read by other users of this machine")
-            .hint("put it into a file and use --join @FILE, or --join - to read it from standard input"))
-    };
-    let text = text.map_err(Failure::usage)?;
-    match text.trim() {
-        "" => Err(Failure::new(format!("there is no ticket in {source}"))
-            .hint("print one with `trine ticket` on a node of the cluster")
-            .usage()),
-        ticket => Ok(ticket.to_owned()),
-    }
-}
-
-fn read_bounded(source: impl Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    source.take(MAX_TICKET_BYTES).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 fn log_to_standard_error(filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
@@ -88,43 +130,4 @@ fn log_to_standard_error(filter: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .try_init();
-}
-
-/// Makes the data directory, for its owner only: the node's key is in it.
-fn make_private(data: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|error| {
-        Failure::new(format!("cannot make the data directory {}: {error}", data.display()))
-            .hint("name a folder that can be written with --data DIR")
-    })
-}
-
-/// Locks the data directory for this process; the kernel unlocks it when the
-/// process ends, however it ends.
-fn lock(data: &Path) -> Result<File, Failure> {
-    let path = data.join(LOCK_FILE);
-    let cannot = |error: std::io::Error| Failure::new(format!("cannot use {}: {error}", path.display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Failure::new(format!("another process uses the data directory {}", data.display()))
-                .hint("stop it, or give this node a directory of its own with --data DIR"))
-        }
-        Err(error) => Err(cannot(error.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_data_directory_has_one_user_at_a_time() {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let held = lock(dir.path()).expect("free");
-        let refused = lock(dir.path()).expect_err("held");
-        assert!(refused.to_string().contains("another process"), "{refused}");
-        drop(held);
-        lock(dir.path()).expect("free again");
-    }
 }

@@ -1,0 +1,192 @@
+//! One node: all rooms wired together over their seams, in the order in which
+//! they come up. The product gives it real disks, sockets and clocks; the
+//! simulator gives it its own. Everything runs on the runtime that starts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use trine_cluster::{Cluster, Directory, Doors, Settings};
+use trine_database::{Database, DatabaseMachine};
+use trine_replication::{Machine, Replication};
+use trine_storage::{Disk, Driver, StateStore, Wal, WalConfig, WalError, Workers};
+use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
+use trine_types::{Clock, Entropy, GroupId};
+
+use crate::topology::NodeTopology;
+
+/// What a node stands on.
+pub struct NodeParts {
+    /// The node's small files; it belongs to a cluster.
+    pub directory: Directory,
+    /// Where the log is.
+    pub disk: Arc<dyn Disk>,
+    /// Who runs the log's writer.
+    pub driver: Driver,
+    /// Where replicas keep their state.
+    pub state: Arc<dyn StateStore>,
+    /// The way to other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Whom the transport lets in; the cluster room keeps it up to date.
+    pub trust: watch::Sender<Arc<Trust>>,
+    /// Where blocking work on state and files runs.
+    pub workers: Workers,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where this node is reached, as it tells the others.
+    pub doors: Doors,
+    /// Tuning of the rooms.
+    pub tuning: Tuning,
+}
+
+/// Settings of all rooms.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// The log.
+    pub wal: WalConfig,
+    /// Calls between nodes.
+    pub endpoint: EndpointConfig,
+    /// Groups.
+    pub replication: trine_replication::Config,
+    /// The cluster.
+    pub cluster: Settings,
+    /// The database; its number of partitions comes from `meta`.
+    pub database: trine_database::Config,
+}
+
+/// Why a node did not start. Nothing is served; the data is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be opened.
+    #[error("the log cannot be opened: {0}")]
+    Wal(#[from] WalError),
+    /// Replication did not start.
+    #[error(transparent)]
+    Replication(#[from] trine_replication::StartError),
+    /// The cluster room did not start, or refuses this process.
+    #[error(transparent)]
+    Cluster(#[from] trine_cluster::StartError),
+    /// The node must not go on.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+/// Why a running node must stop at once. What was acknowledged is safe on a
+/// majority of disks.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// A write or sync of the log failed. It is never retried, because what is
+    /// on the disk is unknown.
+    #[error("the write-ahead log failed: {0}; the node stops, what it acknowledged is on a majority of disks")]
+    Wal(WalError),
+    /// The cluster refuses this process, or local files failed.
+    #[error(transparent)]
+    Cluster(#[from] trine_cluster::Fatal),
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    /// Calls to and from other nodes.
+    pub endpoint: Endpoint,
+    /// The log.
+    pub wal: Wal,
+    /// Groups.
+    pub replication: Replication,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The database; serves once its partitions have leaders.
+    pub database: Database,
+}
+
+impl Node {
+    /// Brings all rooms up, from the disk to the database. Returns when this
+    /// node knows its cluster; partitions may still be without leaders.
+    ///
+    /// # Errors
+    /// [`StartError`]; the process must stop.
+    pub async fn start(parts: NodeParts) -> Result<Self, StartError> {
+        let NodeParts { directory, transport, workers, clock, entropy, tuning, .. } = parts;
+        let wal = Wal::open(parts.disk, tuning.wal, parts.driver)?;
+        let endpoint = Endpoint::new(transport.clone(), entropy.clone(), tuning.endpoint);
+        let start = trine_cluster::enter(&directory, &endpoint, &*entropy).await?;
+        let number = directory.membership().map(|member| member.number).unwrap_or_default();
+        let replication = Replication::start(trine_replication::Parts {
+            number,
+            incarnation: start.incarnation,
+            endpoint: endpoint.clone(),
+            wal: wal.clone(),
+            state: parts.state,
+            workers: workers.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            config: tuning.replication,
+        })
+        .await?;
+        let cluster = Cluster::start(trine_cluster::Parts {
+            directory,
+            start,
+            transport,
+            endpoint: endpoint.clone(),
+            trust: parts.trust,
+            replication: replication.clone(),
+            workers: workers.clone(),
+            clock: clock.clone(),
+            entropy,
+            machines: Arc::new(machine_of),
+            doors: parts.doors,
+            settings: tuning.cluster,
+        })
+        .await?;
+        let partitions = partitions(&cluster, &wal).await?;
+        let topology = Arc::new(NodeTopology::new(cluster.clone(), replication.clone()));
+        let config = trine_database::Config { partitions, ..tuning.database };
+        let database = Database::new(replication.clone(), topology, workers, clock, config);
+        Ok(Self { endpoint, wal, replication, cluster, database })
+    }
+
+    /// Waits until the node must not go on.
+    pub async fn failed(&self) -> Failed {
+        failed(&self.cluster, &self.wal).await
+    }
+
+    /// Stops in order: leaderships are handed over, then rooms go down from
+    /// the top, and everything in the log's queue is on disk at the end.
+    pub async fn stop(self, hand_over: Duration) {
+        self.replication.hand_over_all(hand_over).await;
+        self.cluster.shutdown().await;
+        self.replication.shutdown().await;
+        self.endpoint.shutdown();
+        self.wal.close().await;
+    }
+}
+
+/// The rules of a group that is opened here.
+fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
+    group.as_partition().map(|_| Arc::new(DatabaseMachine) as Arc<dyn Machine>)
+}
+
+/// Waits until this node has heard how many partitions its cluster has.
+async fn partitions(cluster: &Cluster, wal: &Wal) -> Result<u16, Failed> {
+    let mut meta = cluster.meta();
+    let known = meta.wait_for(|meta| meta.partitions() > 0);
+    tokio::select! {
+        biased;
+        failed = failed(cluster, wal) => Err(failed),
+        known = known => match known {
+            Ok(meta) => Ok(meta.partitions()),
+            // The sender lives as long as the machine of `meta`.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+async fn failed(cluster: &Cluster, wal: &Wal) -> Failed {
+    tokio::select! {
+        biased;
+        error = wal.failed() => Failed::Wal(error),
+        fatal = cluster.must_stop() => fatal.into(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Everything between the disk and the database: files, identity, membership,
+//! network, and then the node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use trine_cluster::membership::{self, MembershipError};
+use trine_cluster::{ClusterConfig, Directory, Doors, Settings};
+use trine_storage::{Disk, Driver, FjallConfig, FjallStore, RealDisk, WalConfig, Workers};
+use trine_transport::{
+    AdmissionCertificate, EndpointConfig, JoinError, Ticket, TlsConfig, TlsTransport, Transport,
+};
+use trine_types::{Clock, Entropy};
+
+use crate::config::ValidConfig;
+use crate::failure::Failure;
+use crate::node::{Node, NodeParts, Tuning};
+use crate::seams::{OsEntropy, SystemClock};
+use crate::topology::REDIS_DOOR;
+
+/// How often joining is tried when the contact goes away in the middle; asking
+/// again with the same key is safe.
+const JOIN_TRIES: u32 = 3;
+/// Folder of the state store in the data directory.
+const STATE_FOLDER: &str = "state";
+/// File that counts the starts of a node: once it is there, so is the log.
+const START_FILE: &str = "node/start";
+
+/// Brings the node up; returns the node and where it
+/// listens for its peers.
+///
+/// # Errors
+/// Something of that cannot be used, or the cluster refuses this node.
+pub async fn bring_up(
+    config: &ValidConfig,
+    ticket: Option<Ticket>,
+    redis: SocketAddr,
+) -> Result<(Node, SocketAddr), Failure> {
+    let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(OsEntropy));
+    let settings = ClusterConfig::default().validate().map_err(Failure::new)?;
+    let disk = RealDisk::open(&config.data);
+    let disk: Arc<dyn Disk> = Arc::new(disk.map_err(|error| cannot_use(&config.data, &error))?);
+    let unusable = |error: &dyn std::fmt::Display| cannot_use(&config.data, error);
+    let mut directory = Directory::open(disk.clone(), &*entropy).map_err(|error| unusable(&error))?;
+    let has_run = config.data.join(START_FILE).exists();
+    membership::renew_by_own_key(&mut directory, &*clock, &settings).map_err(|error| unusable(&error))?;
+    let trusted = membership::trust(&directory).map_err(|error| unusable(&error))?;
+    let (trust, trusting) = watch::channel(Arc::new(trusted));
+    let identity = membership::identity(&directory);
+    let transport = TlsTransport::bind(TlsConfig::new(config.peer), &identity, trusting, clock.clone());
+    let transport = transport.map_err(|error| {
+        Failure::new(format!("cannot listen for other nodes on {}: {error}", config.peer))
+            .hint("choose another address with --peer ADDR")
+    })?;
+    let peer = transport.address();
+    let transport: Arc<dyn Transport> = Arc::new(transport);
+    belong(config, &mut directory, &transport, ticket, (&*clock, &*entropy, &settings)).await?;
+    trust.send_replace(Arc::new(membership::trust(&directory).map_err(|error| unusable(&error))?));
+    let state = FjallStore::open(&config.data.join(STATE_FOLDER), FjallConfig::default());
+    let workers = Workers::threads(config.state_threads);
+    let parts = NodeParts {
+        directory,
+        disk,
+        driver: Driver::Thread,
+        state: Arc::new(state.map_err(|error| unusable(&error))?),
+        transport,
+        trust,
+        workers: workers.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?,
+        clock,
+        entropy,
+        doors: Doors {
+            peers: vec![config.advertise.unwrap_or(peer)],
+            clients: BTreeMap::from([(REDIS_DOOR.to_owned(), redis)]),
+        },
+        tuning: tuning(config, redis, has_run, settings),
+    };
+    let node = Node::start(parts).await.map_err(Failure::new)?;
+    Ok((node, peer))
+}
+
+fn tuning(config: &ValidConfig, redis: SocketAddr, has_run: bool, settings: Settings) -> Tuning {
+    Tuning {
+        wal: WalConfig {
+            segment_bytes: config.log_segment_bytes,
+            must_exist: has_run,
+            ..WalConfig::default()
+        },
+        endpoint: EndpointConfig::default(),
+        replication: trine_replication::Config::default(),
+        cluster: settings,
+        database: trine_database::Config {
+            max_clients: config.max_clients,
+            port: redis.port(),
+            ..trine_database::Config::default()
+        },
+    }
+}
+
+fn cannot_use(data: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("cannot use the data directory {}: {error}", data.display()))
+}
+
+/// Makes the directory a node's, if it is not: with a ticket it joins, without
+/// one it founds a cluster.
+async fn belong(
+    config: &ValidConfig,
+    directory: &mut Directory,
+    transport: &Arc<dyn Transport>,
+    ticket: Option<Ticket>,
+    (clock, entropy, settings): (&dyn Clock, &dyn Entropy, &Settings),
+) -> Result<(), Failure> {
+    let applicant = membership::applicant(directory, &config.name);
+    let Some(ticket) = ticket else {
+        if directory.membership().is_some() {
+            return Ok(());
+        }
+        membership::found(directory, &applicant, config.partitions, (clock, entropy), settings)
+            .map_err(Failure::new)?;
+        tracing::info!(partitions = config.partitions, "made a new cluster; add machines with `trine ticket`");
+        return Ok(());
+    };
+    directory.expect_cluster(ticket.cluster).map_err(|error| {
+        Failure::new(error).hint("give this node a directory of its own with --data DIR, or start it without --join")
+    })?;
+    if directory.membership().is_some() && is_certified(directory, clock.wall_ms()) {
+        tracing::info!("this node belongs to the cluster already; the ticket is not used");
+        return Ok(());
+    }
+    if ticket.is_expired(clock.wall_ms()) {
+        return Err(Failure::new("the ticket has expired").hint("print a new one with `trine ticket`"));
+    }
+    for tried in 1.. {
+        match membership::join(directory, transport, ticket.clone(), applicant.clone()).await {
+            Ok(()) => break,
+            Err(MembershipError::Join(JoinError::Interrupted)) if tried < JOIN_TRIES => {}
+            Err(error) => {
+                return Err(Failure::new(format!("cannot join: {error}"))
+                    .hint("print a new ticket with `trine ticket` on a node of the cluster"));
+            }
+        }
+    }
+    tracing::info!("joined the cluster");
+    Ok(())
+}
+
+/// Whether the certificate on disk is valid now.
+fn is_certified(directory: &Directory, now_ms: u64) -> bool {
+    let certificate = directory.membership().and_then(|it| AdmissionCertificate::decode(&it.certificate).ok());
+    certificate.is_some_and(|certificate| certificate.admission.not_after_ms > now_ms)
+}
