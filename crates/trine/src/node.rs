@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use trine_cluster::{Cluster, Directory, Doors, Settings};
-use trine_database::{Database, DatabaseMachine};
+use trine_database::Database;
 use trine_replication::{Machine, Replication};
-use trine_storage::{Disk, Driver, StateStore, Wal, WalConfig, WalError, Workers};
+use trine_storage::{Disk, Driver, Space, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
 use trine_types::{Clock, Entropy, GroupId};
 
+use crate::partitions::{PartitionMachine, ReplicatedPartitions};
 use crate::topology::NodeTopology;
 
 /// What a node stands on.
@@ -37,6 +38,8 @@ pub struct NodeParts {
     pub entropy: Arc<dyn Entropy>,
     /// Where this node is reached, as it tells the others.
     pub doors: Doors,
+    /// Resident memory of this process, for people.
+    pub resident_bytes: fn() -> u64,
     /// Tuning of the rooms.
     pub tuning: Tuning,
 }
@@ -134,16 +137,24 @@ impl Node {
             replication: replication.clone(),
             workers: workers.clone(),
             clock: clock.clone(),
-            entropy,
+            entropy: entropy.clone(),
             machines: Arc::new(machine_of),
             doors: parts.doors,
             settings: tuning.cluster,
         })
         .await?;
         let partitions = partitions(&cluster, &wal).await?;
-        let topology = Arc::new(NodeTopology::new(cluster.clone(), replication.clone()));
-        let config = trine_database::Config { partitions, ..tuning.database };
-        let database = Database::new(replication.clone(), topology, workers, clock, config);
+        let log = wal.clone();
+        let database = Database::new(trine_database::Parts {
+            groups: Arc::new(ReplicatedPartitions::new(replication.clone(), workers)),
+            topology: Arc::new(NodeTopology::new(cluster.clone(), replication.clone())),
+            clock,
+            entropy,
+            disk_low: Arc::new(move || log.space() == Space::Low),
+            resident_bytes: parts.resident_bytes,
+            config: trine_database::Config { partitions, ..tuning.database },
+        });
+        tokio::spawn(database.clone().sweep());
         Ok(Self { endpoint, wal, replication, cluster, database })
     }
 
@@ -156,6 +167,7 @@ impl Node {
     /// the top, and everything in the log's queue is on disk at the end.
     pub async fn stop(self, hand_over: Duration) {
         self.replication.hand_over_all(hand_over).await;
+        self.database.shut_down();
         self.cluster.shutdown().await;
         self.replication.shutdown().await;
         self.endpoint.shutdown();
@@ -165,7 +177,7 @@ impl Node {
 
 /// The rules of a group that is opened here.
 fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
-    group.as_partition().map(|_| Arc::new(DatabaseMachine) as Arc<dyn Machine>)
+    group.as_partition().map(|_| Arc::new(PartitionMachine) as Arc<dyn Machine>)
 }
 
 /// Waits until this node has heard how many partitions its cluster has.

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::runtime::{Handle, Runtime};
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+use trine_database::TOO_MANY_CONNECTIONS;
 use trine_front::{Limits, Listener, Listeners};
 use trine_transport::Ticket;
 
@@ -26,8 +27,6 @@ mod ticket;
 
 /// File that a node keeps in its data directory once it belongs to a cluster.
 pub const MEMBER_FILE: &str = "node/membership";
-/// What a client over the limit is told.
-const REFUSED_CLIENT: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// Longest wait for others to take over leaderships before a planned stop.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
@@ -105,7 +104,7 @@ fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
         ..Limits::default()
     };
     let _runtime = front.enter();
-    Listeners::bind_loopback("the Redis door", config.redis, limits.fitted_to_open_files(), REFUSED_CLIENT)
+    Listeners::bind_loopback("the Redis door", config.redis, limits.fitted_to_open_files(), TOO_MANY_CONNECTIONS)
         .map_err(|error| Failure::new(error).hint("choose another address with --redis ADDR"))
 }
 

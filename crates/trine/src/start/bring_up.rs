@@ -75,6 +75,7 @@ pub async fn bring_up(
             peers: vec![config.advertise.unwrap_or(peer)],
             clients: BTreeMap::from([(REDIS_DOOR.to_owned(), redis)]),
         },
+        resident_bytes,
         tuning: tuning(config, redis, has_run, settings),
     };
     let node = Node::start(parts).await.map_err(Failure::new)?;
@@ -97,6 +98,14 @@ fn tuning(config: &ValidConfig, redis: SocketAddr, has_run: bool, settings: Sett
             ..trine_database::Config::default()
         },
     }
+}
+
+/// Resident memory of this process, 0 where `/proc` does not say.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
 }
 
 fn cannot_use(data: &Path, error: &dyn std::fmt::Display) -> Failure {
