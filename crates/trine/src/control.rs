@@ -47,7 +47,11 @@ impl NodeControl {
         if summary.tolerates == 0 {
             problems.push(summary.tolerance.clone());
         }
-        let leaderless = groups.iter().any(|group| group.leader.is_none());
+        // A group that this node should have and does not has not opened yet.
+        let meta = cluster.meta().borrow().clone();
+        let wanted = meta.assignments.iter().filter(|(_, row)| row.hosts(cluster.number()));
+        let is_led = |group| groups.iter().any(|status| status.group == group && status.leader.is_some());
+        let all_led = wanted.map(|(group, _)| *group).all(is_led);
         Ok(StatusReport {
             cluster: summary.cluster.to_string(),
             number: cluster.number().0,
@@ -58,9 +62,14 @@ impl NodeControl {
             incarnation: cluster.incarnation().0,
             uptime_ms: crate::demo::millis(self.started.elapsed()),
             doors: self.doors.clone(),
-            ready: me.is_some() && !leaderless && summary.without_majority.is_empty(),
+            ready: me.is_some() && all_led && summary.without_majority.is_empty(),
             nodes: summary.nodes.len(),
-            unreachable: summary.nodes.iter().filter(|node| !node.reachable).map(|node| node.number.0).collect(),
+            unreachable: summary
+                .nodes
+                .iter()
+                .filter(|node| !node.reachable)
+                .map(|node| node.number.0)
+                .collect(),
             partitions: summary.partitions,
             tolerates: summary.tolerates,
             problems,
@@ -69,20 +78,21 @@ impl NodeControl {
 
     async fn ticket(&self, valid_s: u64) -> Result<TicketReport, Refusal> {
         let ticket = self.node.cluster.issue_ticket(Duration::from_secs(valid_s), TICKET_USES).await;
-        let ticket = ticket.map_err(refusal)?;
+        let ticket = ticket.map_err(|error| refusal(&error))?;
         Ok(TicketReport { not_after_ms: ticket.not_after_ms, ticket: ticket.to_string() })
     }
 
     async fn remove(&self, text: &str) -> Result<RemovedReport, Refusal> {
         let cluster = &self.node.cluster;
-        let number = cluster.find_node(text).map_err(refusal)?;
-        let name = cluster.meta().borrow().nodes.get(&number).map(|node| node.name.clone()).unwrap_or_default();
-        cluster.remove_node(number, false, REMOVE_PATIENCE).await.map_err(refusal)?;
+        let number = cluster.find_node(text).map_err(|error| refusal(&error))?;
+        let name =
+            cluster.meta().borrow().nodes.get(&number).map(|node| node.name.clone()).unwrap_or_default();
+        cluster.remove_node(number, false, REMOVE_PATIENCE).await.map_err(|error| refusal(&error))?;
         Ok(RemovedReport { number: number.0, name })
     }
 
     fn lost(&self, texts: &[String]) -> Result<BTreeSet<NodeNumber>, Refusal> {
-        texts.iter().map(|text| self.node.cluster.find_node(text).map_err(refusal)).collect()
+        texts.iter().map(|text| self.node.cluster.find_node(text).map_err(|error| refusal(&error))).collect()
     }
 }
 
@@ -94,17 +104,18 @@ impl Control for NodeControl {
                 Request::Status {} => Answer::Status(Box::new(self.status()?)),
                 Request::Nodes {} => Answer::Nodes(nodes(cluster)),
                 Request::Groups {} => {
-                    Answer::Groups(self.node.replication.status().into_iter().map(group).collect())
+                    Answer::Groups(self.node.replication.status().iter().map(group).collect())
                 }
                 Request::Ticket { valid_s } => Answer::Ticket(self.ticket(valid_s).await?),
                 Request::RemoveNode { node } => Answer::Removed(self.remove(&node).await?),
                 Request::RecoverPlan { lost } => {
-                    let plan = cluster.plan_recovery(&self.lost(&lost)?).await.map_err(refusal)?;
-                    Answer::Recovery(recovery(plan, false))
+                    let plan =
+                        cluster.plan_recovery(&self.lost(&lost)?).await.map_err(|error| refusal(&error))?;
+                    Answer::Recovery(recovery(&plan, false))
                 }
                 Request::Recover { lost } => {
-                    let done = cluster.recover(&self.lost(&lost)?).await.map_err(refusal)?;
-                    Answer::Recovery(recovery(done, true))
+                    let done = cluster.recover(&self.lost(&lost)?).await.map_err(|error| refusal(&error))?;
+                    Answer::Recovery(recovery(&done, true))
                 }
             })
         })
@@ -116,14 +127,16 @@ fn not_heard() -> Refusal {
         .hint("wait, and look whether the other nodes run and can be reached")
 }
 
-fn refusal(error: ClusterError) -> Refusal {
-    let refusal = Refusal::new(&error);
+fn refusal(error: &ClusterError) -> Refusal {
+    let refusal = Refusal::new(error);
     match error {
         ClusterError::NoSuchNode(_) => refusal.hint("`trine nodes` lists the nodes"),
         ClusterError::Propose(_) | ClusterError::Query(_) => {
             refusal.hint("`trine status` says whether a majority of nodes can be reached")
         }
-        ClusterError::WouldLoseMajority { .. } => refusal.hint("`trine nodes` shows which nodes are not heard"),
+        ClusterError::WouldLoseMajority { .. } => {
+            refusal.hint("`trine nodes` shows which nodes are not heard")
+        }
         _ => refusal,
     }
 }
@@ -132,7 +145,9 @@ fn refusal(error: ClusterError) -> Refusal {
 fn problems(groups: &[GroupStatus], space: Space) -> Vec<String> {
     let mut problems = Vec::new();
     if space != Space::Ok {
-        problems.push("the disk is nearly full: writes that grow the data are refused, deletes still work".into());
+        problems.push(
+            "the disk is nearly full: writes that grow the data are refused, deletes still work".into(),
+        );
     }
     for group in groups {
         if let Some(reason) = &group.stopped {
@@ -159,7 +174,7 @@ fn nodes(cluster: &Cluster) -> Vec<NodeReport> {
     cluster.nodes().into_iter().map(report).collect()
 }
 
-fn group(status: GroupStatus) -> GroupReport {
+fn group(status: &GroupStatus) -> GroupReport {
     let role = match status.role {
         Role::Leader => "leader",
         Role::Follower => "follower",
@@ -183,7 +198,7 @@ fn group(status: GroupStatus) -> GroupReport {
     }
 }
 
-fn recovery(recovery: Recovery, done: bool) -> RecoveryReport {
+fn recovery(recovery: &Recovery, done: bool) -> RecoveryReport {
     let numbers = |list: &BTreeSet<NodeNumber>| list.iter().map(|number| number.0).collect::<Vec<_>>();
     let group = |group: &GroupRecovery| RecoveryOfGroup {
         group: group.name.clone(),
@@ -193,5 +208,9 @@ fn recovery(recovery: Recovery, done: bool) -> RecoveryReport {
         committed: group.committed,
         may_miss: group.may_miss.clone(),
     };
-    RecoveryReport { lost: numbers(&recovery.lost), groups: recovery.groups.iter().map(group).collect(), done }
+    RecoveryReport {
+        lost: numbers(&recovery.lost),
+        groups: recovery.groups.iter().map(group).collect(),
+        done,
+    }
 }

@@ -29,7 +29,7 @@ pub struct NodeParts {
     /// The way to other nodes.
     pub transport: Arc<dyn Transport>,
     /// Whom the transport lets in; the cluster room keeps it up to date.
-    pub trust: watch::Sender<Arc<Trust>>,
+    pub trust: watch::Sender<Trust>,
     /// Where blocking work on state and files runs.
     pub workers: Workers,
     /// Wall-clock time.
@@ -82,7 +82,9 @@ pub enum StartError {
 pub enum Failed {
     /// A write or sync of the log failed. It is never retried, because what is
     /// on the disk is unknown.
-    #[error("the write-ahead log failed: {0}; the node stops, what it acknowledged is on a majority of disks")]
+    #[error(
+        "the write-ahead log failed: {0}; the node stops, what it acknowledged is on a majority of disks"
+    )]
     Wal(WalError),
     /// The cluster refuses this process, or local files failed.
     #[error(transparent)]

@@ -9,7 +9,9 @@ use trine_database::groups::PartitionReply;
 use trine_database::machine::{self, Read};
 use trine_database::space::Now;
 use trine_database::{Answered, Groups, Timing};
-use trine_replication::{Answer, Machine, ProposeError, QueryError, ReadTime, Replication, Reply, Role, Stamp};
+use trine_replication::{
+    Answer, Machine, ProposeError, QueryError, ReadTime, Replication, Reply, Role, Stamp,
+};
 use trine_storage::{Transaction, View, Workers};
 use trine_types::GroupId;
 

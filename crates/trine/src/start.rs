@@ -22,7 +22,6 @@ use crate::dev::StopSignal;
 use crate::failure::Failure;
 
 mod bring_up;
-mod data;
 mod ticket;
 
 /// File that a node keeps in its data directory once it belongs to a cluster.
@@ -39,11 +38,10 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
     if let Some(parent) = args.parent {
         die_with(parent)?;
     }
-    let config = Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
+    let config =
+        Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
     let ticket = args.join.as_deref().map(ticket::read_ticket).transpose()?;
     log_to_standard_error(&config.log);
-    data::make_private(&config.data)?;
-    let _lock = data::lock(&config.data)?;
     let raft = runtime("raft", config.raft_threads)?;
     let front = runtime("front", config.front_threads)?;
     let outcome = raft.block_on(serve(config, ticket, front.handle()));
@@ -104,8 +102,13 @@ fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
         ..Limits::default()
     };
     let _runtime = front.enter();
-    Listeners::bind_loopback("the Redis door", config.redis, limits.fitted_to_open_files(), TOO_MANY_CONNECTIONS)
-        .map_err(|error| Failure::new(error).hint("choose another address with --redis ADDR"))
+    Listeners::bind_loopback(
+        "the Redis door",
+        config.redis,
+        limits.fitted_to_open_files(),
+        TOO_MANY_CONNECTIONS,
+    )
+    .map_err(|error| Failure::new(error).hint("choose another address with --redis ADDR"))
 }
 
 /// Asks the kernel to kill this process when the thread that started it ends.
@@ -121,7 +124,9 @@ fn die_with(parent: u32) -> Result<(), Failure> {
 }
 
 fn log_to_standard_error(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The consensus library tells every step at `info`; who needs it, asks.
+    let filter =
+        EnvFilter::try_new(format!("openraft=warn,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     // A second logger can only be a test's: it stays.
     let _ = tracing_subscriber::fmt()

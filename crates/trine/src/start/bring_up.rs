@@ -2,7 +2,9 @@
 //! network, and then the node.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use trine_cluster::membership::{self, MembershipError};
 use trine_cluster::{ClusterConfig, Directory, Doors, Settings};
 use trine_storage::{Disk, Driver, FjallConfig, FjallStore, RealDisk, WalConfig, Workers};
 use trine_transport::{
-    AdmissionCertificate, EndpointConfig, JoinError, Ticket, TlsConfig, TlsTransport, Transport,
+    AdmissionCertificate, EndpointConfig, JoinError, Ticket, TlsConfig, TlsTransport, Transport, Trust,
 };
 use trine_types::{Clock, Entropy};
 
@@ -34,13 +36,14 @@ const START_FILE: &str = "node/start";
 ///
 /// # Errors
 /// Something of that cannot be used, or the cluster refuses this node.
-pub async fn bring_up(
+pub(super) async fn bring_up(
     config: &ValidConfig,
     ticket: Option<Ticket>,
     redis: SocketAddr,
 ) -> Result<(Node, SocketAddr), Failure> {
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(OsEntropy));
     let settings = ClusterConfig::default().validate().map_err(Failure::new)?;
+    make_private(&config.data)?;
     let disk = RealDisk::open(&config.data);
     let disk: Arc<dyn Disk> = Arc::new(disk.map_err(|error| cannot_use(&config.data, &error))?);
     let unusable = |error: &dyn std::fmt::Display| cannot_use(&config.data, error);
@@ -48,7 +51,7 @@ pub async fn bring_up(
     let has_run = config.data.join(START_FILE).exists();
     membership::renew_by_own_key(&mut directory, &*clock, &settings).map_err(|error| unusable(&error))?;
     let trusted = membership::trust(&directory).map_err(|error| unusable(&error))?;
-    let (trust, trusting) = watch::channel(Arc::new(trusted));
+    let (trust, trusting) = shared_trust(trusted);
     let identity = membership::identity(&directory);
     let transport = TlsTransport::bind(TlsConfig::new(config.peer), &identity, trusting, clock.clone());
     let transport = transport.map_err(|error| {
@@ -58,7 +61,7 @@ pub async fn bring_up(
     let peer = transport.address();
     let transport: Arc<dyn Transport> = Arc::new(transport);
     belong(config, &mut directory, &transport, ticket, (&*clock, &*entropy, &settings)).await?;
-    trust.send_replace(Arc::new(membership::trust(&directory).map_err(|error| unusable(&error))?));
+    trust.send_replace(membership::trust(&directory).map_err(|error| unusable(&error))?);
     let state = FjallStore::open(&config.data.join(STATE_FOLDER), FjallConfig::default());
     let workers = Workers::threads(config.state_threads);
     let parts = NodeParts {
@@ -100,6 +103,27 @@ fn tuning(config: &ValidConfig, redis: SocketAddr, has_run: bool, settings: Sett
     }
 }
 
+/// The cluster room changes trust in place; the transport reads it for every
+/// handshake and shares it. Both ends end together.
+fn shared_trust(trust: Trust) -> (watch::Sender<Trust>, watch::Receiver<Arc<Trust>>) {
+    let (shared, reading) = watch::channel(Arc::new(trust.clone()));
+    let (writing, mut written) = watch::channel(trust);
+    tokio::spawn(async move {
+        while written.changed().await.is_ok() {
+            shared.send_replace(Arc::new(written.borrow_and_update().clone()));
+        }
+    });
+    (writing, reading)
+}
+
+/// Makes the data directory, for its owner only: the node's key is in it.
+fn make_private(data: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|error| {
+        Failure::new(format!("cannot make the data directory {}: {error}", data.display()))
+            .hint("name a folder that can be written with --data DIR")
+    })
+}
+
 /// Resident memory of this process, 0 where `/proc` does not say.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -128,11 +152,15 @@ async fn belong(
         }
         membership::found(directory, &applicant, config.partitions, (clock, entropy), settings)
             .map_err(Failure::new)?;
-        tracing::info!(partitions = config.partitions, "made a new cluster; add machines with `trine ticket`");
+        tracing::info!(
+            partitions = config.partitions,
+            "made a new cluster; add machines with `trine ticket`"
+        );
         return Ok(());
     };
     directory.expect_cluster(ticket.cluster).map_err(|error| {
-        Failure::new(error).hint("give this node a directory of its own with --data DIR, or start it without --join")
+        Failure::new(error)
+            .hint("give this node a directory of its own with --data DIR, or start it without --join")
     })?;
     if directory.membership().is_some() && is_certified(directory, clock.wall_ms()) {
         tracing::info!("this node belongs to the cluster already; the ticket is not used");
@@ -157,6 +185,7 @@ async fn belong(
 
 /// Whether the certificate on disk is valid now.
 fn is_certified(directory: &Directory, now_ms: u64) -> bool {
-    let certificate = directory.membership().and_then(|it| AdmissionCertificate::decode(&it.certificate).ok());
+    let certificate =
+        directory.membership().and_then(|it| AdmissionCertificate::decode(&it.certificate).ok());
     certificate.is_some_and(|certificate| certificate.admission.not_after_ms > now_ms)
 }

@@ -15,7 +15,7 @@ const MAX_TICKET_BYTES: u64 = 4096;
 ///
 /// # Errors
 /// There is none, or it is damaged.
-pub fn read_ticket(source: &str) -> Result<Ticket, Failure> {
+pub(super) fn read_ticket(source: &str) -> Result<Ticket, Failure> {
     let text = if source == "-" {
         if std::io::stdin().is_terminal() {
             eprintln!("paste the ticket, then press Enter and Ctrl-D:");
