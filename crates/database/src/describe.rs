@@ -33,6 +33,9 @@ pub fn command(argv: &[Bytes]) -> Outcome {
         exactly(argv, 2, "command|list")?;
         Ok(Value::Array(table::all().iter().map(|spec| Value::text(spec.name)).collect()))
     } else if is(subcommand, "GETKEYS") {
+        if argv.len() < 4 {
+            return Err(Refusal::Arity("command|getkeys".into()));
+        }
         keys_of(names)
     } else if is(subcommand, "HELP") {
         Ok(help("COMMAND", HELP))
@@ -183,8 +186,11 @@ mod tests {
     fn commands_describe_themselves() {
         assert_eq!(ask("COMMAND COUNT"), format!(":{}", table::all().len()));
         assert_eq!(ask("COMMAND GETKEYS mset a b c d"), "[a, c]");
-        assert_eq!(ask("COMMAND GETKEYS ping"), "-ERR The command has no key arguments");
-        assert_eq!(ask("COMMAND GETKEYS get"), "-ERR Invalid number of arguments specified for command");
+        assert_eq!(ask("COMMAND GETKEYS ping x"), "-ERR The command has no key arguments");
+        assert_eq!(
+            ask("COMMAND GETKEYS get"),
+            "-ERR wrong number of arguments for 'command|getkeys' command"
+        );
         assert_eq!(ask("COMMAND FOO"), "-ERR unknown subcommand 'FOO'. Try COMMAND HELP.");
         assert!(ask("COMMAND INFO get nonsense").starts_with("[[get, :2, "), "{}", ask("COMMAND INFO get"));
         assert!(ask("COMMAND INFO nonsense").contains("(nil)"));

@@ -231,9 +231,10 @@ impl Database {
             "info" => Begun::Later(Box::pin(async move { database.info(&argv).await })),
             "cluster" => self.begin_cluster(db, &argv)?,
             "wait" => {
-                let (replicas, timeout) = (integer_arg(&argv[1])?, integer_arg(&argv[2])?);
-                if replicas < 0 || timeout < 0 {
-                    return Err(Refusal::NotInteger);
+                integer_arg(&argv[1])?;
+                let timeout = integer_arg(&argv[2]);
+                if timeout.map_err(|_| Refusal::Text("ERR timeout is not an integer or out of range"))? < 0 {
+                    return Err(Refusal::Text("ERR timeout is negative"));
                 }
                 let others = self.shared.parts.topology.snapshot().majority_beside_leader();
                 Begun::Later(Box::pin(async move { Value::count(others) }))

@@ -27,6 +27,7 @@
 //! | [`session`], [`clients`] | connections |
 //! | [`walks`], [`topology`], [`describe`], [`settings`], [`info`], [`measure`] | SCAN, CLUSTER, COMMAND, CONFIG, INFO |
 //! | [`memory`] | partitions in memory, the twin of [`groups`] |
+//! | [`replicated`] | partitions on replication |
 //! | [`planted`] | bugs that the simulator must catch |
 
 pub mod args;
@@ -43,6 +44,7 @@ pub mod measure;
 pub mod memory;
 pub mod plan;
 pub mod planted;
+pub mod replicated;
 pub mod resp;
 pub mod rows;
 #[allow(clippy::missing_errors_doc, reason = "rules refuse as Redis does; Refusal says when")]
@@ -59,6 +61,7 @@ pub mod walks;
 pub use config::Config;
 pub use groups::{Answered, Groups, Timing};
 pub use handle::{Database, Parts};
+pub use replicated::{ReplicatedGroups, partition_machine};
 pub use run::TOO_MANY_CONNECTIONS;
 pub use session::ConnectionState;
 pub use topology::Topology;

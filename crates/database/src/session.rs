@@ -247,6 +247,8 @@ fn client(state: &mut ConnectionState, clients: &Clients, now_ms: u64, argv: &[B
         }
         b"NO-EVICT" => on_or_off(argv, "client|no-evict"),
         b"NO-TOUCH" => on_or_off(argv, "client|no-touch"),
+        b"TRACKING" if argv.get(2).is_some_and(|choice| is(choice, "OFF")) => Ok(Value::OK),
+        b"TRACKING" => Err(Refusal::Text("ERR Client tracking is not supported")),
         b"GETREDIR" => exactly(argv, 2, "client|getredir").map(|()| Value::Integer(-1)),
         b"HELP" => Ok(help("CLIENT", HELP)),
         _ => Err(Refusal::UnknownSubcommand(quoted(&argv[1], 64), "CLIENT")),
@@ -285,7 +287,7 @@ fn list(clients: &Clients, now_ms: u64, argv: &[Bytes]) -> Outcome {
         }
         Some(option) if is(option, "TYPE") && argv.len() == 4 => match &argv[3] {
             kind if is(kind, "NORMAL") => None,
-            kind if is(kind, "MASTER") || is(kind, "REPLICA") || is(kind, "PUBSUB") => Some(Vec::new()),
+            kind if is_client_type(kind) => Some(Vec::new()),
             kind => return Ok(Value::error(format!("ERR Unknown client type '{}'", quoted(kind, 64)))),
         },
         Some(_) => return Err(Refusal::Syntax),
@@ -314,6 +316,12 @@ fn kill(state: &mut ConnectionState, clients: &Clients, argv: &[Bytes]) -> Outco
             chosen.retain(|client| client.id == id.cast_unsigned());
         } else if is(option, "ADDR") {
             chosen.retain(|client| client.address.as_bytes() == &value[..]);
+        } else if is(option, "USER") {
+            chosen.retain(|_| &value[..] == b"default");
+        } else if is(option, "TYPE") && is_client_type(value) {
+            chosen.retain(|_| is(value, "NORMAL"));
+        } else if is(option, "TYPE") {
+            return Ok(Value::error(format!("ERR Unknown client type '{}'", quoted(value, 64))));
         } else if is(option, "LADDR") {
             chosen.retain(|client| client.local.as_bytes() == &value[..]);
         } else if is(option, "SKIPME") && (is(value, "YES") || is(value, "NO")) {
@@ -330,6 +338,10 @@ fn kill(state: &mut ConnectionState, clients: &Clients, argv: &[Bytes]) -> Outco
         close(state, client);
     }
     Ok(Value::count(chosen.len()))
+}
+
+fn is_client_type(name: &[u8]) -> bool {
+    ["NORMAL", "MASTER", "SLAVE", "REPLICA", "PUBSUB"].into_iter().any(|known| is(name, known))
 }
 
 /// Closes a connection; one that closes itself gets its reply first.

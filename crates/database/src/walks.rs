@@ -20,6 +20,10 @@ const STEP_BYTES: u32 = 1024 * 1024;
 /// Keys that one step looks at, at most.
 const STEP_KEYS: u32 = 10_000;
 
+/// Partitions that one call of SCAN asks, at most: a nearly empty database is
+/// walked in few calls, a large number of partitions not in one long one.
+const SCAN_STEPS: usize = 32;
+
 /// Bytes of keys that KEYS answers, at most. It has to hold them all.
 const KEYS_BYTES: usize = 64 * 1024 * 1024;
 
@@ -132,13 +136,13 @@ pub async fn scan(ground: Ground<'_>, argv: &[Bytes]) -> Outcome {
         }
     }
     let mut left = u32::try_from(count).unwrap_or(u32::MAX).min(STEP_KEYS);
+    let mut steps = 0;
     let mut keys = Vec::new();
     let mut next = Position::from_cursor(cursor);
-    // A partition that is used up costs a step, even if it was empty: an
-    // empty database is walked in a few calls, not in one long one.
-    while let Some(from) = next.filter(|_| left > 0) {
+    while let Some(from) = next.filter(|_| left > 0 && steps < SCAN_STEPS) {
+        steps += 1;
         let step = ground.step(from, Position(u64::MAX), left, &filter).await?;
-        let used = u32::try_from(step.keys.len()).unwrap_or(u32::MAX).max(1);
+        let used = u32::try_from(step.keys.len()).unwrap_or(u32::MAX);
         left = if step.next.is_some() { 0 } else { left.saturating_sub(used) };
         keys.extend(step.keys);
         next = match step.next {

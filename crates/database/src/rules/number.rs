@@ -84,6 +84,11 @@ fn exact_sum(first: &[u8], second: &[u8]) -> Option<String> {
 
 /// The number times 10 to the 17th.
 fn scaled(text: &[u8]) -> Option<i128> {
+    let exponent = text.iter().position(|byte| byte.eq_ignore_ascii_case(&b'e'));
+    let (text, exponent) = match exponent {
+        Some(at) => (&text[..at], std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
     let (negative, digits) = match text.split_first()? {
         (b'-', digits) => (true, digits),
         (b'+', digits) => (false, digits),
@@ -101,8 +106,9 @@ fn scaled(text: &[u8]) -> Option<i128> {
             _ => return None,
         }
     }
-    let missing = DECIMALS.checked_sub(decimals.unwrap_or(0))?;
-    let number = number.checked_mul(10_i128.pow(u32::try_from(missing).ok()?))?;
+    let missing = i32::try_from(DECIMALS).ok()?.checked_sub(i32::try_from(decimals.unwrap_or(0)).ok()?)?;
+    let missing = u32::try_from(missing.checked_add(exponent)?).ok()?;
+    let number = number.checked_mul(10_i128.checked_pow(missing)?)?;
     Some(if negative { -number } else { number })
 }
 
@@ -144,6 +150,7 @@ mod tests {
         story.run("INCRBYFLOAT f 0.7").gives("0");
         story.run("SET f 5.0e3").gives("+OK");
         story.run("INCRBYFLOAT f 200").gives("5200");
+        story.run("INCRBYFLOAT f 1e-5").gives("5200.00001");
         story.run("INCRBYFLOAT f x").gives("-ERR value is not a valid float");
         story.run("INCRBYFLOAT f inf").gives("-ERR increment would produce NaN or Infinity");
         story.run("SET f abc").gives("+OK");
