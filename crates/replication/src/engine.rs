@@ -19,6 +19,8 @@ pub(crate) mod options;
 pub(crate) mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod state;
+#[cfg(test)]
+mod suite;
 pub(crate) mod wire;
 
 pub(crate) use runtime::GridRuntime;

@@ -90,6 +90,14 @@ impl Local {
         let metrics = metrics.borrow_watched();
         metrics.membership_config.get_node(&member.0).map(|member| member.key)
     }
+
+    /// The number of the member with this key.
+    pub(crate) fn member_number(&self, key: NodeId) -> Option<NodeNumber> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let mut nodes = metrics.membership_config.nodes();
+        nodes.find(|(_, member)| member.key == key).map(|(number, _)| NodeNumber(*number))
+    }
 }
 
 /// How to reach a group from this node, whether it has a replica or not.
@@ -181,11 +189,6 @@ impl Node {
     /// The key of a node.
     pub(crate) fn key_of(&self, node: NodeNumber) -> Option<NodeId> {
         self.peers.borrow().get(&node).copied()
-    }
-
-    /// The number of the node with this key.
-    pub(crate) fn number_of(&self, key: NodeId) -> Option<NodeNumber> {
-        self.peers.borrow().iter().find(|(_, known)| **known == key).map(|(number, _)| *number)
     }
 }
 

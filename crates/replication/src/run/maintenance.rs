@@ -92,7 +92,8 @@ pub(crate) fn digest_arrived(node: &Arc<Node>, from: NodeId, body: Bytes) {
     let Ok(report) = postcard::from_bytes::<Report>(&body) else { return };
     drop(body);
     let group = GroupId(report.group);
-    let (Some(local), Some(number)) = (node.local(group), node.number_of(from)) else { return };
+    let Some(local) = node.local(group) else { return };
+    let Some(number) = local.member_number(from) else { return };
     take_report(node, &local, group, number, report.index, report.digest);
 }
 
