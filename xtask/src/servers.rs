@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::command::{Trouble, root, target};
+use crate::command::{Trouble, command, root, run, target};
 
 /// How long a server may take until it serves.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a server may take to end when asked.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How long a node may take to answer a question.
+const ASK_LIMIT: Duration = Duration::from_secs(20);
 /// Pause between two looks at something that changes by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -136,6 +138,15 @@ fn free_port_for_dev(nodes: u16) -> Result<u16, Trouble> {
     candidates.into_iter().find(free).ok_or_else(|| Trouble::Unexpected("no free ports".to_owned()))
 }
 
+/// Asks a node of this machine, by its data directory, and reads its JSON.
+pub(crate) fn ask(trine: &Path, data: &Path, words: &[&str]) -> Result<serde_json::Value, Trouble> {
+    let mut ask = command(trine, words);
+    let output = run(ask.arg("--data").arg(data), ASK_LIMIT)?.required()?;
+    let json = output.lines().find(|line| line.starts_with(['{', '[']));
+    json.and_then(|json| serde_json::from_str(json).ok())
+        .ok_or_else(|| Trouble::Unexpected(format!("trine {words:?} said: {output}")))
+}
+
 /// One node of a [`Dev`] cluster.
 pub(crate) struct Door {
     pub(crate) port: u16,
@@ -170,7 +181,21 @@ impl Dev {
             server.stop(Signal::TERM);
             Trouble::Unexpected(format!("trine dev did not start: {line}{}", server.last_words()))
         })?;
-        Ok(Self { doors, server, started_in: begin.elapsed(), _folder: folder })
+        let dev = Self { doors, server, started_in: begin.elapsed(), _folder: folder };
+        dev.wait_until_whole(trine)?;
+        Ok(dev)
+    }
+
+    /// Waits until any one node may fail, where there are three.
+    fn wait_until_whole(&self, trine: &Path) -> Result<(), Trouble> {
+        let spare = (self.doors.len() - 1) / 2;
+        let mut last = String::new();
+        let whole = wait_for(START_LIMIT, || {
+            let status = ask(trine, &self.doors[0].data, &["status", "--json"]);
+            last = status.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+            status.is_ok_and(|status| status["ready"] == true && status["tolerates"] == spare)
+        });
+        if whole { Ok(()) } else { Err(Trouble::Unexpected(format!("trine dev is not whole: {last}"))) }
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Line;
-use crate::command::{Build, Trouble, command, product, run};
+use crate::command::{Build, Trouble, product};
 use crate::faults::{Fault, Verdict, trials};
 use crate::redis::Connection;
-use crate::servers::Dev;
+use crate::servers::{Dev, ask};
 
 const TRIALS: usize = 20;
 const MEDIAN_LIMIT: Duration = Duration::from_secs(1);
@@ -135,10 +135,7 @@ fn burn(stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
 fn leaders(trine: &Path, dev: &Dev) -> Result<BTreeMap<String, (u64, u64)>, Trouble> {
     let mut leaders = BTreeMap::new();
     for door in &dev.doors {
-        let mut ask = command(trine, &["groups", "--json", "--data"]);
-        let output = run(ask.arg(&door.data), Duration::from_secs(20))?.required()?;
-        let list: serde_json::Value = serde_json::from_str(output.trim())
-            .map_err(|_| Trouble::Unexpected(format!("trine groups said: {output}")))?;
+        let list = ask(trine, &door.data, &["groups", "--json"])?;
         for group in list.as_array().into_iter().flatten() {
             if let (Some(name), Some(leader), Some(term)) =
                 (group["group"].as_str(), group["leader"].as_u64(), group["term"].as_u64())

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::command::{Build, Trouble, command, product, run};
+use crate::command::{Build, Trouble, product};
 use crate::hosts::{Hosts, address};
-use crate::servers::{Server, folder, wait_for};
+use crate::servers::{Server, ask, folder, wait_for};
 
 const NODES: usize = 3;
 /// How long a cluster may take to be whole again, log and snapshots included.
@@ -119,10 +119,6 @@ impl Cluster {
     }
 
     fn ask(&self, n: usize, words: &[&str]) -> Result<serde_json::Value, Trouble> {
-        let mut ask = command(&self.trine, words);
-        ask.arg("--data").arg(self.data(n));
-        let output = run(&mut ask, Duration::from_secs(20))?.required()?;
-        let line = output.lines().find(|line| line.starts_with('{')).unwrap_or_default();
-        serde_json::from_str(line).map_err(|_| Trouble::Unexpected(format!("trine {words:?} said: {output}")))
+        ask(&self.trine, &self.data(n), words)
     }
 }
