@@ -16,6 +16,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::Pid;
 
 use crate::cli::DemoArgs;
 use crate::dev::StopSignal;
@@ -31,6 +32,8 @@ pub mod load;
 pub mod summary;
 pub mod timing;
 
+/// What the name of the temporary folder begins with; the process id follows.
+const FOLDER_PREFIX: &str = "trine-demo-";
 /// Nodes of the demo.
 const NODES: u16 = 3;
 /// How long replicas may take to be where they should be.
@@ -43,15 +46,18 @@ const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 /// Something did not work, or a check did not hold.
 pub async fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
     let mut stop = StopSignal::new()?;
+    remove_leftovers();
     let folder = tempfile::Builder::new()
-        .prefix("trine-demo-")
+        .prefix(&format!("{FOLDER_PREFIX}{}-", std::process::id()))
         .tempdir()
         .map_err(|error| Failure::new(format!("cannot make a temporary folder: {error}")))?;
+    let mut nodes = Vec::new();
     let outcome = tokio::select! {
         biased;
         () = stop.wait() => Err(Failure::new("stopped before the end; nothing was left behind")),
-        outcome = show(args, folder.path()) => outcome,
+        outcome = show(args, folder.path(), &mut nodes) => outcome,
     };
+    local::kill_all(&mut nodes).await;
     let path = folder.path().to_owned();
     folder.close().map_err(|error| Failure::new(format!("cannot remove {}: {error}", path.display())))?;
     let summary = outcome?;
@@ -66,36 +72,54 @@ pub async fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
     }
 }
 
-async fn show(args: &DemoArgs, folder: &std::path::Path) -> Result<Summary, Failure> {
+/// Removes what a demo left behind that was itself killed by SIGKILL.
+fn remove_leftovers() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX)?.split_once('-'));
+        let owner = owner.and_then(|(pid, _)| pid.parse().ok()).and_then(Pid::from_raw);
+        if owner.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
+            // Somebody else's, perhaps: then it stays.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+async fn show(
+    args: &DemoArgs,
+    folder: &std::path::Path,
+    nodes: &mut Vec<NodeProcess>,
+) -> Result<Summary, Failure> {
     let items = input::collect(args)?;
     let began = tokio::time::Instant::now();
-    let mut nodes = start(folder).await?;
+    start(folder, nodes).await?;
     let started = began.elapsed();
     let pids = nodes.iter().map(|node| node.pid).collect();
     let doors: Vec<_> = nodes.iter().map(|node| node.spec.redis).collect();
 
     let stored = files::store(items, doors[0]).await?;
     let read_back = files::read_back(&stored, &doors[1..]).await?;
-    let timing = timing::measure(&doors, &stored).await?;
-    let failover = failover::show(&mut nodes, Duration::from_secs(args.load.into())).await?;
+    let timing = timing::measure(&doors).await?;
+    let failover = failover::show(nodes, Duration::from_secs(args.load.into())).await?;
     eprintln!("stopping the nodes");
-    local::stop_all(&mut nodes).await;
+    local::stop_all(nodes).await;
     Ok(Summary { pids, started_ms: millis(started), stored: stored.report, read_back, timing, failover })
 }
 
-async fn start(folder: &std::path::Path) -> Result<Vec<NodeProcess>, Failure> {
+async fn start(folder: &std::path::Path, nodes: &mut Vec<NodeProcess>) -> Result<(), Failure> {
     let bar = spinner("starting three nodes");
     let ports = local::free_ports(usize::from(NODES) * 2)?;
     let specs = ports.chunks_exact(2).zip(1..);
     let specs = specs.map(|(ports, n)| NodeSpec::local(folder, n, ports[0], ports[1])).collect();
-    let mut nodes = local::start_cluster(specs).await?;
+    local::start_cluster(specs, nodes).await?;
     bar.set_message("waiting until every partition has three replicas");
-    local::wait_settled(&mut nodes, SETTLE_LIMIT, 1).await?;
+    local::wait_settled(nodes, SETTLE_LIMIT, 1).await?;
     bar.finish_and_clear();
-    for node in &nodes {
+    for node in nodes.iter() {
         eprintln!("node {}  pid {:<7}  redis {}", node.spec.n, node.pid, node.spec.redis);
     }
-    Ok(nodes)
+    Ok(())
 }
 
 /// A bar that counts bytes; invisible where there is no terminal.

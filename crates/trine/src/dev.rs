@@ -31,22 +31,30 @@ pub async fn run(args: &DevArgs, json: bool) -> Result<(), Failure> {
         local::require_free(spec.peer, &format!("peer port of node {}", spec.n), "--peer-port PORT")?;
     }
     let mut stop = StopSignal::new()?;
-    let mut nodes = tokio::select! {
+    let mut nodes = Vec::new();
+    let outcome = tokio::select! {
         biased;
-        () = stop.wait() => return Ok(()),
-        nodes = local::start_cluster(specs) => nodes?,
-    };
-    announce(&nodes, args, json)?;
-    let ended = tokio::select! {
-        biased;
-        () = stop.wait() => None,
-        failure = first_end(&mut nodes) => Some(failure),
+        () = stop.wait() => Ok(()),
+        failure = keep_running(specs, &mut nodes, args, json) => Err(failure),
     };
     eprintln!("stopping {} nodes", nodes.len());
     local::stop_all(&mut nodes).await;
-    match ended {
-        Some(failure) => Err(failure),
-        None => Ok(()),
+    outcome
+}
+
+/// Starts the nodes and runs until something fails.
+async fn keep_running(
+    specs: Vec<NodeSpec>,
+    nodes: &mut Vec<NodeProcess>,
+    args: &DevArgs,
+    json: bool,
+) -> Failure {
+    if let Err(failure) = local::start_cluster(specs, nodes).await {
+        return failure;
+    }
+    match announce(nodes, args, json) {
+        Ok(()) => first_end(nodes).await,
+        Err(failure) => failure,
     }
 }
 
@@ -128,7 +136,7 @@ async fn first_end(nodes: &mut [NodeProcess]) -> Failure {
 pub struct StopSignal {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl StopSignal {
@@ -137,13 +145,17 @@ impl StopSignal {
     /// # Errors
     /// The system refuses a handler.
     pub fn new() -> Result<Self, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {error}")));
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
+        Ok(Self { hangup: Some(listen(SignalKind::hangup())?), ..Self::of_node()? })
+    }
+
+    /// The same for a node, which outlives the terminal that started it if it
+    /// was started so (`nohup`).
+    ///
+    /// # Errors
+    /// As [`StopSignal::new`].
+    pub fn of_node() -> Result<Self, Failure> {
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup: None })
     }
 
     /// Waits for one of them.
@@ -152,8 +164,21 @@ impl StopSignal {
             biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            () = hung_up(self.hangup.as_mut()) => {}
         }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))
+}
+
+async fn hung_up(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -244,6 +244,14 @@ pub async fn until(limit: Duration, mut is_met: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// Kills nodes (SIGKILL) and waits until they are gone.
+pub async fn kill_all(nodes: &mut [NodeProcess]) {
+    for node in nodes.iter_mut() {
+        // One that has ended already needs no kill.
+        let _ = node.kill().await;
+    }
+}
+
 /// Fails clearly when somebody else listens on `address`.
 ///
 /// # Errors
@@ -270,32 +278,30 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
 }
 
 /// Starts a whole cluster: nodes that have data start at once, then new ones
-/// join by ticket. Returns when every node serves.
+/// join by ticket. Returns when every node serves. The processes are put into
+/// `nodes` as they start, so that the caller has them also after a failure.
 ///
 /// # Errors
 /// A node does not start.
-pub async fn start_cluster(specs: Vec<NodeSpec>) -> Result<Vec<NodeProcess>, Failure> {
+pub async fn start_cluster(specs: Vec<NodeSpec>, nodes: &mut Vec<NodeProcess>) -> Result<(), Failure> {
     let (old, mut new): (Vec<_>, Vec<_>) = specs.into_iter().partition(NodeSpec::exists);
     let founders = if old.is_empty() { vec![new.remove(0)] } else { old };
-    let mut nodes = Vec::new();
     for spec in founders {
         nodes.push(NodeProcess::spawn(spec, None).await?);
     }
-    for node in &mut nodes {
+    for node in nodes.iter_mut() {
         node.wait_ready().await?;
     }
-    let mut joining = Vec::new();
     for spec in new {
         let mut admin = nodes[0].admin()?;
         let ticket = admin.ticket(Duration::from_mins(10)).await?;
-        joining.push(NodeProcess::spawn(spec, Some(&ticket.ticket)).await?);
+        nodes.push(NodeProcess::spawn(spec, Some(&ticket.ticket)).await?);
     }
-    for node in &mut joining {
+    for node in nodes.iter_mut() {
         node.wait_ready().await?;
     }
-    nodes.append(&mut joining);
     nodes.sort_by_key(|node| node.spec.n);
-    Ok(nodes)
+    Ok(())
 }
 
 /// Waits until replicas are where they should be: the cluster tolerates the

@@ -62,7 +62,7 @@ fn runtime(name: &'static str, threads: usize) -> Result<Runtime, Failure> {
 
 /// Brings the node up, serves, and stops in order when told to.
 async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> Result<(), Failure> {
-    let mut stop = StopSignal::new()?;
+    let mut stop = StopSignal::of_node()?;
     let began = Instant::now();
     let listener = bind_redis(&config, front)?;
     let redis = listener.local_addr();

@@ -28,7 +28,8 @@ fn specs(root: &Path, count: usize) -> Vec<NodeSpec> {
 }
 
 async fn cluster(root: &Path, count: usize) -> Vec<NodeProcess> {
-    let mut nodes = local::start_cluster(specs(root, count)).await.expect("the cluster starts");
+    let mut nodes = Vec::new();
+    local::start_cluster(specs(root, count), &mut nodes).await.expect("the cluster starts");
     local::wait_settled(&mut nodes, SETTLE_LIMIT, (count - 1) / 2).await.expect("replicas settle");
     nodes
 }
@@ -194,7 +195,8 @@ async fn a_cluster_comes_back_after_all_nodes_stopped() {
     for node in &mut nodes {
         assert!(node.ended().await.expect("known").success(), "{}", node.explain("did not stop in order"));
     }
-    let nodes = local::start_cluster(specs).await.expect("comes back");
+    nodes.clear();
+    local::start_cluster(specs, &mut nodes).await.expect("comes back");
     let reply = client(&nodes[2]).await.command(&[b"GET", b"k"]).await.expect("answers");
     assert_eq!(reply, Value::Bulk("kept".into()));
 }
