@@ -14,7 +14,7 @@
 //! | [`commands`] | from a parsed command line to what happens |
 //! | [`start`] | one node of the product: runtimes, signals |
 //! | [`node`] | all rooms wired together |
-//! | [`partitions`], [`topology`], [`control`] | what the rooms are to the database and to the admin socket |
+//! | [`topology`], [`control`] | what the rooms are to the database and to the admin socket |
 //! | [`local`], [`dev`] | clusters of child processes on this machine |
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
@@ -31,7 +31,6 @@ pub mod dev;
 pub mod failure;
 pub mod local;
 pub mod node;
-pub mod partitions;
 pub mod resp;
 pub mod seams;
 pub mod start;

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use trine_cluster::{Cluster, Directory, Doors, Settings};
-use trine_database::Database;
+use trine_database::{Database, ReplicatedGroups};
 use trine_replication::{Machine, Replication};
 use trine_storage::{Disk, Driver, Space, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
 use trine_types::{Clock, Entropy, GroupId};
 
-use crate::partitions::{PartitionMachine, ReplicatedPartitions};
 use crate::topology::NodeTopology;
 
 /// What a node stands on.
@@ -148,7 +147,7 @@ impl Node {
         let partitions = partitions(&cluster, &wal).await?;
         let log = wal.clone();
         let database = Database::new(trine_database::Parts {
-            groups: Arc::new(ReplicatedPartitions::new(replication.clone(), workers)),
+            groups: Arc::new(ReplicatedGroups::new(replication.clone(), number, partitions)),
             topology: Arc::new(NodeTopology::new(cluster.clone(), replication.clone())),
             clock,
             entropy,
@@ -179,7 +178,7 @@ impl Node {
 
 /// The rules of a group that is opened here.
 fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
-    group.as_partition().map(|_| Arc::new(PartitionMachine) as Arc<dyn Machine>)
+    group.as_partition().map(|_| trine_database::partition_machine())
 }
 
 /// Waits until this node has heard how many partitions its cluster has.
