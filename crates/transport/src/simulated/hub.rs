@@ -92,6 +92,23 @@ struct Life {
     joins: Option<mpsc::Sender<Asking>>,
 }
 
+/// Which paths carry nothing.
+#[derive(Debug, Default)]
+struct Blocked {
+    blocked: BTreeSet<(NodeId, NodeId)>,
+    isolated: BTreeSet<NodeId>,
+}
+
+impl Blocked {
+    fn one_way(&self, from: NodeId, to: NodeId) -> bool {
+        self.isolated.contains(&from) || self.isolated.contains(&to) || self.blocked.contains(&(from, to))
+    }
+
+    fn either(&self, one: NodeId, other: NodeId) -> bool {
+        self.one_way(one, other) || self.one_way(other, one)
+    }
+}
+
 #[derive(Debug)]
 struct Hub {
     config: SimConfig,
@@ -102,7 +119,7 @@ struct Hub {
     dials: Vec<Dial>,
     wires: BTreeMap<u64, Wire>,
     next_wire: u64,
-    blocked: BTreeSet<(NodeId, NodeId)>,
+    paths: Blocked,
     slow: BTreeMap<(NodeId, NodeId), Duration>,
     refused: BTreeMap<NodeId, RefusalReason>,
     traffic: SimTraffic,
@@ -130,7 +147,7 @@ impl SimNet {
             dials: Vec::new(),
             wires: BTreeMap::new(),
             next_wire: 0,
-            blocked: BTreeSet::new(),
+            paths: Blocked::default(),
             slow: BTreeMap::new(),
             refused: BTreeMap::new(),
             traffic: SimTraffic::default(),
@@ -181,28 +198,31 @@ impl SimNet {
 
     /// Blocks the path from `from` to `to` only.
     pub fn partition_one_way(&self, from: NodeId, to: NodeId) {
-        self.lock().blocked.insert((from, to));
+        self.lock().paths.blocked.insert((from, to));
     }
 
-    /// Blocks every path to and from `node`.
+    /// Blocks every path to and from `node`, also of nodes that start later;
+    /// it outlives a crash. Ended by [`SimNet::reconnect`].
     pub fn isolate(&self, node: NodeId) {
-        let others: Vec<NodeId> = self.lock().nodes.keys().copied().filter(|other| *other != node).collect();
-        for other in others {
-            self.partition(node, other);
-        }
+        self.lock().paths.isolated.insert(node);
+    }
+
+    /// Ends [`SimNet::isolate`].
+    pub fn reconnect(&self, node: NodeId) {
+        self.lock().paths.isolated.remove(&node);
     }
 
     /// Opens both paths between two nodes again.
     pub fn heal(&self, one: NodeId, other: NodeId) {
         let mut hub = self.lock();
-        hub.blocked.remove(&(one, other));
-        hub.blocked.remove(&(other, one));
+        hub.paths.blocked.remove(&(one, other));
+        hub.paths.blocked.remove(&(other, one));
     }
 
     /// Opens every path, and makes none slow any more.
     pub fn heal_all(&self) {
         let mut hub = self.lock();
-        hub.blocked.clear();
+        hub.paths = Blocked::default();
         hub.slow.clear();
     }
 
@@ -289,7 +309,7 @@ impl SimNet {
         frame: Bytes,
     ) -> Result<oneshot::Receiver<Bytes>, OpenError> {
         let hub = self.lock();
-        if hub.blocked.contains(&(from, contact)) || hub.blocked.contains(&(contact, from)) {
+        if hub.paths.either(from, contact) {
             return Err(OpenError::Unreachable(UnreachableCause::TimedOut));
         }
         let refused = OpenError::Unreachable(UnreachableCause::Io(std::io::ErrorKind::ConnectionRefused));
@@ -325,12 +345,12 @@ impl Hub {
     }
 
     fn step_wires(&mut self) {
-        let Self { config, dice, slow, blocked, wires, traffic, now, .. } = self;
+        let Self { config, dice, slow, paths: blocked, wires, traffic, now, .. } = self;
         wires.retain(|_, wire| {
             let nodes = wire.nodes;
             let between = |end: usize| (nodes[end], nodes[1 - end]);
             let paths = Paths {
-                blocked: [blocked.contains(&between(0)), blocked.contains(&between(1))],
+                blocked: [0, 1].map(|end| blocked.one_way(nodes[end], nodes[1 - end])),
                 give_up_after: config.give_up_after,
             };
             let fate = |end: usize| {
@@ -358,9 +378,7 @@ impl Hub {
                 None => self.now + self.delay(dial.from, dial.to) + self.delay(dial.to, dial.from),
             };
             dial.due = Some(due);
-            let blocked =
-                self.blocked.contains(&(dial.from, dial.to)) || self.blocked.contains(&(dial.to, dial.from));
-            if blocked || due > self.now {
+            if self.paths.either(dial.from, dial.to) || due > self.now {
                 self.dials.push(dial);
             } else {
                 let opened = self.connect(dial.from, dial.to, dial.lane);

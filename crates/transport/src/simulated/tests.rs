@@ -171,6 +171,20 @@ async fn a_deadline_counts_while_dialling_and_the_call_was_not_sent() {
     assert!(start.elapsed() < 60 * MS);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_isolated_node_is_out_of_reach_of_later_nodes_too() {
+    let net = SimNet::new(1, SimConfig::default());
+    net.spawn_driver();
+    let one = net.transport(ONE);
+    net.isolate(ONE);
+    let two = net.transport(TWO);
+    let opening = tokio::time::timeout(500 * MS, two.open(ONE, Lane::Log));
+    assert!(opening.await.is_err(), "nobody answers");
+    net.reconnect(ONE);
+    let (opened, accepted) = tokio::join!(two.open(ONE, Lane::Log), one.accept());
+    assert!(opened.is_ok() && accepted.is_some());
+}
+
 struct Echo;
 
 impl Handler for Echo {
