@@ -32,10 +32,11 @@ pub struct Config {
     /// starvation. Default 300 ms.
     pub suspect_after: Duration,
     /// Batches of one group that are on their way at once. One gives the
-    /// fattest batches; two keep the disk and the network busy at the same
-    /// time. Default 2.
+    /// fattest batches, and a round costs more than what it carries; two keep
+    /// the disk and the network busy at the same time. Default 1.
     pub batches_in_flight: usize,
-    /// Frames of one link that are on their way at once. Default 4.
+    /// Frames of one link that are on their way at once; as for batches, fewer
+    /// are fatter. Default 1.
     pub frames_in_flight: usize,
     /// Commands of one group that wait or are on their way from this node.
     /// Default 65,536.
@@ -69,8 +70,8 @@ impl Default for Config {
             append_deadline: Duration::from_secs(5),
             chunk_deadline: Duration::from_secs(30),
             suspect_after: Duration::from_millis(300),
-            batches_in_flight: 2,
-            frames_in_flight: 4,
+            batches_in_flight: 1,
+            frames_in_flight: 1,
             waiting_commands: 65_536,
             waiting_bytes: 64 << 20,
             keep_entries: 4096,
