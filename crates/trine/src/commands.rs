@@ -108,7 +108,8 @@ async fn recover(args: &RecoverArgs, json: bool) -> Result<(), Failure> {
         "Writes that only the lost nodes had are lost for good, and the lost nodes may never come back. Do it?",
     )?;
     let done = recovery(client.ask(&Request::Recover { lost: args.i_lost.clone() }).await?)?;
-    print(json, &done, report::recovery)
+    let names = done.lost.iter().map(|n| format!("n{n}")).collect::<Vec<_>>().join(", ");
+    print(json, &done, |done| format!("gave up {names}; {} groups go on without them\n", done.groups.len()))
 }
 
 fn recovery(answer: Answer) -> Result<RecoveryReport, Failure> {

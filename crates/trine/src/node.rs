@@ -85,10 +85,19 @@ pub enum Failed {
         "the write-ahead log failed: {0}; the node stops, what it acknowledged is on a majority of disks"
     )]
     Wal(WalError),
+    /// The state store failed: replicas here cannot go on. State is rebuilt
+    /// from the log at the next start.
+    #[error("the state store failed: {0}; the node stops, what it acknowledged is on a majority of disks")]
+    State(String),
     /// The cluster refuses this process, or local files failed.
     #[error(transparent)]
     Cluster(#[from] trine_cluster::Fatal),
 }
+
+/// How often a node looks whether its replicas have stopped.
+const LOOK_AT_REPLICAS: Duration = Duration::from_millis(500);
+/// How the reason of a replica that stopped for the state store's sake reads.
+const STATE_FAILED: &str = "the state store failed";
 
 /// A running node. Cheap to clone.
 #[derive(Clone)]
@@ -161,7 +170,24 @@ impl Node {
 
     /// Waits until the node must not go on.
     pub async fn failed(&self) -> Failed {
-        failed(&self.cluster, &self.wal).await
+        tokio::select! {
+            biased;
+            failed = failed(&self.cluster, &self.wal) => failed,
+            reason = self.state_failed() => Failed::State(reason),
+        }
+    }
+
+    /// Waits until a replica has stopped because its state cannot be read or
+    /// written. (One that differs from the majority stops alone.)
+    async fn state_failed(&self) -> String {
+        let mut look = tokio::time::interval(LOOK_AT_REPLICAS);
+        loop {
+            look.tick().await;
+            let mut stopped = self.replication.status().into_iter().filter_map(|status| status.stopped);
+            if let Some(reason) = stopped.find(|reason| reason.contains(STATE_FAILED)) {
+                return reason;
+            }
+        }
     }
 
     /// Stops in order: leaderships are handed over, then rooms go down from

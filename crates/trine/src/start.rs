@@ -41,6 +41,7 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
     if let Some(parent) = args.parent {
         die_with(parent)?;
     }
+    use_small_pages();
     let config =
         Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
     let ticket = args.join.as_deref().map(ticket::read_ticket).transpose()?;
@@ -114,6 +115,15 @@ fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
     .map_err(|error| Failure::new(error).hint("choose another address with --redis ADDR"))
 }
 
+/// The allocator's arenas would be backed by huge pages, most of each unused:
+/// an idle node would take more than twice the memory.
+fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        eprintln!("huge pages stay on: {error}");
+    }
+}
+
 /// Asks the kernel to kill this process when the thread that started it ends.
 fn die_with(parent: u32) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::new)?;
@@ -127,9 +137,10 @@ fn die_with(parent: u32) -> Result<(), Failure> {
 }
 
 fn log_to_standard_error(filter: &str) {
-    // The consensus library tells every step at `info`; who needs it, asks.
+    // The consensus library tells every step, and warns of every node that is
+    // down at every attempt; who needs that, asks for it.
     let filter =
-        EnvFilter::try_new(format!("openraft=warn,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
+        EnvFilter::try_new(format!("openraft=error,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     // A second logger can only be a test's: it stays.
     let _ = tracing_subscriber::fmt()

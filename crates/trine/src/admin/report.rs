@@ -121,18 +121,20 @@ pub fn recovery(report: &RecoveryReport) -> String {
     if report.groups.is_empty() {
         let _ = writeln!(text, "Every group keeps a majority: nothing is missing.");
     }
+    if report.groups.is_empty() {
+        return text;
+    }
+    let mut rows = vec![heading(&["GROUP", "VOTERS", "REMAINING", "LOG UP TO", "WHAT MAY BE MISSING"])];
     for group in &report.groups {
-        let _ = writeln!(
-            text,
-            "{}: voters {} -> {}; log up to {}, acknowledged up to {} at least. {}",
-            group.group,
+        rows.push(vec![
+            group.group.clone(),
             numbers(&group.voters),
             numbers(&group.remaining),
-            group.log,
-            group.committed,
-            group.may_miss
-        );
+            group.log.to_string(),
+            group.may_miss.clone(),
+        ]);
     }
+    text.push_str(&table(&rows));
     text
 }
 
