@@ -8,7 +8,8 @@
 //! | `index.rs` | one group's log in memory: which entries, where, the recent ones themselves |
 //! | `handle.rs` | [`Wal`] and [`GroupLog`], what other rooms hold |
 //! | `queue.rs` | from the handles to the writer |
-//! | `writer.rs`, `run.rs` | the one writer, and the thread or task that drives it |
+//! | `writer.rs`, `writer/carry.rs` | the one writer; carrying quiet groups forward |
+//! | `run.rs` | the thread or task that drives the writer |
 //! | `codec.rs`, `sector.rs` | the bytes of records, segment headers and sealed sectors |
 //! | `extents.rs`, `pool.rs`, `space.rs` | which segments are in use; spare files; the reserve of space |
 //! | `recover.rs`, `reader.rs` | opening, strictly; reading old entries |

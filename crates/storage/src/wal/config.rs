@@ -27,8 +27,9 @@ pub struct WalConfig {
     /// that deletes can still be written; at least a segment, or it cannot
     /// become one. Default 64 MiB.
     pub reserve_bytes: u64,
-    /// A group whose entries reach back this many segments is listed by
-    /// [`super::Wal::pinning_groups`]. Default 4.
+    /// A group whose entries reach back this many segments is written again
+    /// into the newest one if it is small, and listed by
+    /// [`super::Wal::pinning_groups`] if not. At least 2. Default 4.
     pub pinned_segments: u64,
     /// Whether the log must be there already. A node that has run before
     /// sets it, so that a lost log is not taken for a new one.
@@ -78,6 +79,9 @@ impl WalConfig {
         }
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
             return refuse("segment_bytes must be between 64 KiB and 1 GiB");
+        }
+        if self.pinned_segments < 2 {
+            return refuse("pinned_segments must be at least 2");
         }
         if self.batch_bytes == 0 || self.queue_bytes == 0 {
             return refuse("batch_bytes and queue_bytes must not be 0");

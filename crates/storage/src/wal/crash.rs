@@ -18,6 +18,7 @@ use super::{Done, LogEntry, LogPosition, Wal, WalConfig};
 use crate::disk::SimDisk;
 
 const GROUPS: u32 = 3;
+const SEEDS: u64 = 150;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Model {
@@ -50,7 +51,8 @@ fn found(wal: &Wal) -> State {
 
 /// Performs one random operation on the log and on the model.
 fn operate(random: &mut StdRng, wal: &Wal, state: &mut State, term: u64, done: Done) {
-    let group = GroupId(random.random_range(0..GROUPS));
+    // Group 0 does most of the work; the others get carried forward.
+    let group = GroupId(random.random_range(0..GROUPS) * u32::from(random.random_bool(0.3)));
     let log = wal.group(group);
     let model = state.entry(group).or_default();
     let last = model.last().map_or(0, |last| last.index);
@@ -94,7 +96,7 @@ fn operate(random: &mut StdRng, wal: &Wal, state: &mut State, term: u64, done: D
 /// that the next life may find.
 async fn live(seed: u64, life: u64, disk: &SimDisk, allowed: Vec<State>) -> Vec<State> {
     let mut random = StdRng::seed_from_u64(seed * 1000 + life);
-    let config = WalConfig { cache_bytes: 4000, batch_bytes: 8000, ..tiny() };
+    let config = WalConfig { cache_bytes: 4000, batch_bytes: 8000, pinned_segments: 2, ..tiny() };
     let wal = Wal::open(disk.mount().expect("mount"), config, TASK)
         .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
     let state = found(&wal);
@@ -135,7 +137,7 @@ async fn live(seed: u64, life: u64, disk: &SimDisk, allowed: Vec<State>) -> Vec<
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_loses_nothing_acknowledged_and_invents_nothing() {
-    for seed in 0..150 {
+    for seed in 0..SEEDS {
         let disk = SimDisk::new(seed);
         let empty = (0..GROUPS).map(|group| (GroupId(group), Model::default())).collect();
         let mut allowed = vec![empty];

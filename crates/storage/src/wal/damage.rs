@@ -2,6 +2,8 @@
 //! zeroed. Opening either refuses or finds everything acknowledged.
 
 use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use trine_types::GroupId;
 
 use super::suite::{TASK, entry, tiny};
@@ -128,4 +130,30 @@ async fn a_missing_segment_is_refused() {
     mount.remove(first).expect("remove");
     drop(mount);
     assert!(matches!(open(&disk).err(), Some(WalError::Corrupt { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_bytes_never_panic_and_never_pass() {
+    let (disk, before, after) = small_log().await;
+    let mut random = StdRng::seed_from_u64(1);
+    let files = segments(&disk);
+    for _ in 0..300 {
+        let copy = disk.copy(1);
+        let (name, length) = &files[random.random_range(0..files.len())];
+        let from = random.random_range(0..*length);
+        let size = random.random_range(1..=8192).min(length - from);
+        let noise: Vec<u8> = (0..size).map(|_| random.random()).collect();
+        let mount = copy.mount().expect("mount");
+        let offset = u64::try_from(from).expect("small");
+        mount.open(name, false).expect("open").write_at(offset, &noise).expect("write");
+        drop(mount);
+        match open(&copy) {
+            Err(WalError::Corrupt { .. }) => {}
+            Err(error) => panic!("{name}, {size} bytes at {from}: {error}"),
+            Ok(wal) => {
+                let found = content(&wal);
+                assert!(found == after || found == before, "{name}, {size} bytes at {from}");
+            }
+        }
+    }
 }

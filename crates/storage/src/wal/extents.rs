@@ -79,6 +79,18 @@ impl Extents {
         self.groups.iter().filter_map(|(group, runs)| Some((*group, *runs.front()?)))
     }
 
+    /// The groups that reach back `limit` segments or more, with their first
+    /// and last entry.
+    pub(super) fn reaching_back(&self, current: u32, limit: u64) -> Vec<(GroupId, u64, u64)> {
+        let old = |run: &Run| u64::from(current - run.segment) + 1 >= limit;
+        self.groups
+            .iter()
+            .filter_map(|(group, runs)| {
+                Some((*group, runs.front().filter(|run| old(run))?.first, runs.back()?.last))
+            })
+            .collect()
+    }
+
     /// The groups that reach back `limit` segments or more, furthest first.
     pub(super) fn pins(&self, current: u32, limit: u64) -> Vec<Pin> {
         let mut pins: Vec<Pin> = self

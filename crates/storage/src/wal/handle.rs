@@ -79,6 +79,10 @@ impl Shared {
         lock(&self.groups)
     }
 
+    pub(super) fn group(&self, group: GroupId) -> Arc<Group> {
+        self.groups().entry(group).or_insert_with(|| Arc::new(Group::new(group))).clone()
+    }
+
     /// What each group's log holds.
     pub(super) fn bounds(&self) -> Vec<(GroupId, LogBounds)> {
         self.groups().values().map(|group| (group.id, group.index().bounds())).collect()
@@ -117,9 +121,7 @@ impl Wal {
 
     /// The log of `group`, which is empty if the group is new.
     pub fn group(&self, group: GroupId) -> GroupLog {
-        let shared = &self.inner.shared;
-        let group = shared.groups().entry(group).or_insert_with(|| Arc::new(Group::new(group))).clone();
-        GroupLog { wal: self.clone(), group }
+        GroupLog { wal: self.clone(), group: self.inner.shared.group(group) }
     }
 
     /// The groups that have entries, a vote or a purged position.

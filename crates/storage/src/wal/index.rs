@@ -209,6 +209,30 @@ impl GroupIndex {
         found
     }
 
+    /// If the entries are exactly `first..=last` and all written: how long
+    /// their records are in all.
+    pub(super) fn written_exactly(&self, first: u64, last: u64) -> Option<usize> {
+        let same = self.first_entry() == Some(first) && self.last().map(|at| at.index) == Some(last);
+        let lengths = self.slots.iter().map(|slot| slot.place.map(|place| place.length as usize));
+        if same { lengths.sum() } else { None }
+    }
+
+    /// All written entries, and where they are.
+    pub(super) fn find_written(&self) -> Vec<(Found, Place)> {
+        let places = self.slots.iter().map_while(|slot| slot.place);
+        self.find(0, u64::MAX, usize::MAX).into_iter().zip(places).collect()
+    }
+
+    /// The writer has written the entry `at` again, at `to`.
+    pub(super) fn moved(&mut self, at: LogPosition, from: Place, to: Place) {
+        if let Some(slot) = self.slot(at.index)
+            && slot.term == at.term
+            && slot.place == Some(from)
+        {
+            slot.place = Some(to);
+        }
+    }
+
     /// Where the entry `at` is on disk, if it is there and written.
     pub(super) fn place_of(&self, at: LogPosition) -> Option<Place> {
         let position = usize::try_from(at.index.checked_sub(self.first)?).ok()?;

@@ -1,7 +1,7 @@
 //! Who drives the writer: an operating system thread in the product, a tokio
 //! task in the simulator. The writer itself is the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -29,8 +29,26 @@ pub(super) fn start(writer: Writer, driver: Driver) -> Result<(), WalError> {
     Ok(())
 }
 
+/// A callback that panics must not leave everyone waiting for ever.
+struct FailOnPanic(Weak<Shared>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Some(shared) = self.0.upgrade()
+        {
+            let error = WalError::Failed { what: "a callback panicked".into() };
+            for operation in shared.queue.fail(&error) {
+                (operation.done)(Err(error.clone()));
+            }
+            shared.stopped.send_replace(true);
+        }
+    }
+}
+
 fn drive_thread(mut writer: Writer) {
     let shared = writer.shared.clone();
+    let _guard = FailOnPanic(Arc::downgrade(&shared));
     while let Some(mut operations) = shared.queue.take_blocking(writer.config.batch_bytes) {
         let written = writer.write(&operations);
         plant_ack_before_sync(&mut operations);
@@ -45,6 +63,7 @@ fn drive_thread(mut writer: Writer) {
 
 async fn drive_task(mut writer: Writer, sync_latency: Duration) {
     let shared = writer.shared.clone();
+    let _guard = FailOnPanic(Arc::downgrade(&shared));
     while let Some(mut operations) = shared.queue.take_async(writer.config.batch_bytes).await {
         let written = writer.write(&operations);
         plant_ack_before_sync(&mut operations);

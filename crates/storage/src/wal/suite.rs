@@ -189,7 +189,7 @@ async fn a_group_that_pins_old_segments_is_named() {
     let disk = SimDisk::new(1);
     let wal = open(&disk, tiny()).expect("a new log");
     let (busy, quiet) = (wal.group(A), wal.group(B));
-    append(&quiet, entries(1, 1..=1, 10)).await.expect("append");
+    append(&quiet, entries(1, 1..=10, 3000)).await.expect("append");
     assert_eq!(wal.pinning_groups(), []);
     for index in 1..=100_u64 {
         append(&busy, vec![entry(1, index, 4000)]).await.expect("append");
@@ -198,10 +198,39 @@ async fn a_group_that_pins_old_segments_is_named() {
     let pins = wal.pinning_groups();
     assert_eq!(pins.iter().map(|pin| (pin.group, pin.oldest)).collect::<Vec<_>>(), [(B, 1)]);
     let reached = wal.stats().segments;
-    purge(&quiet, at(1, 1)).await.expect("purge");
+    purge(&quiet, at(1, 10)).await.expect("purge");
     purge(&busy, at(1, 100)).await.expect("another batch says what is free");
     assert_eq!(wal.pinning_groups(), []);
     assert!(wal.stats().segments < reached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_group_is_carried_forward() {
+    let disk = SimDisk::new(1);
+    let config = || WalConfig { cache_bytes: 5000, ..tiny() };
+    let wal = open(&disk, config()).expect("a new log");
+    let (busy, quiet) = (wal.group(A), wal.group(B));
+    append(&quiet, entries(1, 1..=5, 10)).await.expect("append");
+    purge(&quiet, at(1, 1)).await.expect("purge");
+    done(|done| quiet.truncate_after(Some(4), done)).await.expect("truncate");
+    append(&quiet, entries(2, 5..=5, 1000)).await.expect("append");
+    for index in 1..=200_u64 {
+        append(&busy, vec![entry(1, index, 4000)]).await.expect("append");
+        purge(&busy, at(1, index)).await.expect("purge");
+        if index == 100 {
+            append(&quiet, entries(2, 6..=6, 10)).await.expect("append");
+        }
+    }
+    assert_eq!(wal.pinning_groups(), []);
+    assert!(wal.stats().segments <= 5, "{:?}", wal.stats());
+    let expected = [entries(1, 2..=4, 10), entries(2, 5..=5, 1000), entries(2, 6..=6, 10)].concat();
+    assert_eq!(read_all(&quiet), expected);
+    disk.crash();
+    let wal = open(&disk, config()).expect("recovers");
+    let quiet = wal.group(B);
+    assert_eq!(read_all(&quiet), expected);
+    let bounds = LogBounds { purged: Some(at(1, 1)), last: Some(at(2, 6)), vote: None };
+    assert_eq!(quiet.bounds(), bounds);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,8 @@
 //! knowledge of what is durable; the driver calls [`Writer::write`],
 //! [`Writer::sync`] and [`Writer::complete`] in turn.
 
+mod carry;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -311,6 +313,7 @@ impl Writer {
         self.shared.files().insert(number, file.file.clone());
         self.current = Current { number, file, next_sector: BLOCK_SECTORS, next_batch: 0 };
         self.write_facts()?;
+        self.carry(self.current.file.sectors - self.current.next_sector - sectors)?;
         self.publish();
         Ok(())
     }
