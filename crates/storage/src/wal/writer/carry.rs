@@ -22,6 +22,8 @@ use super::{Writer, push};
 /// At most one part in this many of a segment is spent on carried entries.
 const CARRY_SHARE: u32 = 4;
 
+type WrittenLog = (Arc<Group>, Vec<Written>);
+
 /// A written entry and where it has been.
 struct Written {
     entry: LogEntry,
@@ -70,7 +72,7 @@ impl Writer {
         first: u64,
         last: u64,
         room: impl Fn(usize) -> bool,
-    ) -> Result<Option<(Arc<Group>, Vec<Written>)>, WalError> {
+    ) -> Result<Option<WrittenLog>, WalError> {
         let group = self.shared.group(group);
         let found = {
             let index = group.index();
