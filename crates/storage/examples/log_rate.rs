@@ -4,10 +4,11 @@
 //! waiting for its callback before the next append, and purging as it goes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use trine_storage::{Driver, GroupLog, LogEntry, LogPosition, RealDisk, Wal, WalConfig};
 use trine_types::GroupId;
 
