@@ -57,6 +57,15 @@ pub(crate) async fn open(
         return Ok(());
     }
     let (pointer, core) = open_state(&node, group, machine.clone()).await?;
+    let log = node.wal.group(group);
+    let purged = log.bounds().purged.map_or(0, |at| at.index);
+    let applied = core.applied.last.map_or(0, |last| last.index);
+    if applied < purged {
+        // Never seen by a replica that only crashed: logs are purged behind
+        // flushed state. The state store was lost or is from another time.
+        let reason = format!("the state ends at entry {applied}, the log begins after {purged}");
+        return Err(GroupError::Storage(reason));
+    }
     let replica = Arc::new(Replica::new(group, core.keyspace().clone(), core.applied));
     let state = ReplicaState::new(
         core,
@@ -72,7 +81,6 @@ pub(crate) async fn open(
         config: node.config.clone(),
         serial: node.serial.clone(),
     };
-    let log = node.wal.group(group);
     let config = options(group, node.number, &node.config).map_err(|error| storage(&error))?;
     let raft = Raft::new(node.number.0, Arc::new(config), network, LogStore::new(log.clone()), state)
         .await
@@ -120,12 +128,12 @@ pub(crate) async fn destroy(node: Arc<Node>, group: GroupId) -> Result<(), Group
     close(node.clone(), group).await;
     let _one_at_a_time = node.opening.lock().await;
     let log = node.wal.group(group);
-    // The log first: a state without its log is swept; a log without its
-    // state could not be replayed.
+    // The log first: a state without a log is a prefix of what was committed
+    // and does no harm; a purged log without its state could not be replayed.
+    durable(|done| log.destroy(done)).await.map_err(|error| storage(&error))?;
     let replicas = node.replicas.clone();
     let destroyed = node.workers.run(move || replicas.destroy(group)).await;
-    destroyed.map_err(|error| storage(&error))?.map_err(|error| storage(&error))?;
-    durable(|done| log.destroy(done)).await.map_err(|error| storage(&error))
+    destroyed.map_err(|error| storage(&error))?.map_err(|error| storage(&error))
 }
 
 /// See [`crate::Replication::recover_without`].

@@ -104,6 +104,12 @@ impl<W> Link<W> {
         self.sent.is_empty() && self.waiting.is_empty()
     }
 
+    /// Whether there is anything to send within the window.
+    pub(crate) fn has_frame(&self) -> bool {
+        self.cursor < self.base + self.sent.len() as u64
+            || (!self.waiting.is_empty() && self.sent.len() < self.limits.window)
+    }
+
     /// The next frame, if there is anything to send within the window.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         let first = self.cursor;

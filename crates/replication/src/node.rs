@@ -16,6 +16,7 @@ use trine_types::{Clock, Entropy, GroupId, Incarnation, NodeId, NodeNumber};
 use crate::config::{Config, ValidConfig};
 use crate::engine::Raft;
 use crate::machine::Machine;
+use crate::pace::Pace;
 use crate::replica::{Replica, Replicas};
 use crate::run::append::AppendStreams;
 use crate::run::front::FrontEvent;
@@ -91,6 +92,18 @@ impl Local {
         metrics.membership_config.get_node(&member.0).map(|member| member.key)
     }
 
+    /// Whether it takes part; not after an error or a verdict.
+    pub(crate) fn is_running(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_ok()
+    }
+
+    /// Everyone in the group, as this replica knows.
+    pub(crate) fn members(&self) -> Vec<NodeNumber> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.nodes().map(|(number, _)| NodeNumber(*number)).collect()
+    }
+
     /// The number of the member with this key.
     pub(crate) fn member_number(&self, key: NodeId) -> Option<NodeNumber> {
         let metrics = self.raft.server_metrics();
@@ -125,6 +138,7 @@ pub(crate) struct Node {
     pub(crate) opening: tokio::sync::Mutex<()>,
     pub(crate) runtime: Handle,
     pub(crate) peers: watch::Sender<Arc<BTreeMap<NodeNumber, NodeId>>>,
+    pub(crate) pace: Pace,
     pub(crate) liveness: LivenessView,
     pub(crate) digests: DigestBoard,
     // Read for every call, written when a group is first used; a task that
@@ -149,6 +163,7 @@ impl Node {
             opening: tokio::sync::Mutex::new(()),
             runtime: Handle::current(),
             peers: watch::Sender::new(Arc::new(me)),
+            pace: Pace::new(),
             liveness: LivenessView::default(),
             digests: DigestBoard::default(),
             routes: RwLock::default(),

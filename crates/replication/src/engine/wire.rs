@@ -91,7 +91,8 @@ impl AppendFrame {
         let mut entries = Vec::new();
         for _ in 0..count {
             let log_id = LogId::new_term_index(get_u64(input)?, get_u64(input)?);
-            let payload = decode_payload(get_bytes(input)?).map_err(|_| DecodeError::Invalid("payload"))?;
+            let payload = detached(get_bytes(input)?);
+            let payload = decode_payload(payload).map_err(|_| DecodeError::Invalid("payload"))?;
             entries.push(Entry { log_id, payload });
         }
         if input.has_remaining() {
@@ -100,6 +101,14 @@ impl AppendFrame {
         let request = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit };
         Ok(Self { group, stream, request })
     }
+}
+
+/// Payloads up to this size are copied out of their frame: an entry stays in
+/// the log's memory for long, and would keep the whole read buffer alive.
+const COPIED_BYTES: usize = 32 * 1024;
+
+fn detached(payload: Bytes) -> Bytes {
+    if payload.len() <= COPIED_BYTES { Bytes::copy_from_slice(&payload) } else { payload }
 }
 
 /// A question on the control lane.

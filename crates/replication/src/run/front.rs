@@ -25,6 +25,7 @@ use crate::frames::{LeaderAnswer, encode_propose};
 use crate::handle::{Reply, Timing};
 use crate::link::{DEADLINE_GRAIN, Fault, Link, LinkLimits, Settled};
 use crate::node::{Node, RETRY_PAUSE};
+use crate::pace::UnderWay;
 use crate::session::Outcome;
 
 /// What a front is told.
@@ -55,6 +56,7 @@ struct FrameInFlight {
     generation: u64,
     session: SessionId,
     first: u64,
+    _counted: UnderWay,
 }
 
 struct FrameAnswered {
@@ -92,6 +94,8 @@ pub(crate) struct Front {
     hold_until: Option<Instant>,
     /// How long the last hold was.
     pause: Duration,
+    /// The end of the slot that is waited for; see [`crate::pace`].
+    slot: Option<Instant>,
     /// When callers' deadlines are looked at next.
     next_expiry: Option<Instant>,
 }
@@ -115,6 +119,7 @@ impl Front {
             frames: FuturesUnordered::new(),
             hold_until: None,
             pause: Duration::ZERO,
+            slot: None,
             next_expiry: None,
         }
     }
@@ -200,7 +205,7 @@ impl Front {
                 for origin in origins {
                     self.give_back(origin, leader);
                 }
-                self.hold(if no_quorum { QUORUM_PAUSE } else { RETRY_PAUSE });
+                self.hold(if no_quorum { QUORUM_PAUSE } else { RETRY_PAUSE / 4 });
                 self.retarget();
             }
         }
@@ -254,12 +259,40 @@ impl Front {
         }
     }
 
+    /// Whether there is something to send that waits for company.
+    fn waits_for_slot(&mut self) -> bool {
+        let limit = self.node.config.frames_in_flight;
+        let may_send = match &self.target {
+            Target::Here(_) => self.proposer.may_write(),
+            Target::There(..) => self.frames.len() < self.node.pace.allowed(limit),
+            Target::Nobody => false,
+        };
+        if !may_send || (self.proposer.is_empty() && !self.link.has_frame()) {
+            self.slot = None;
+            return false;
+        }
+        match self.slot {
+            Some(end) if Instant::now() < end => true,
+            Some(_) => {
+                self.slot = None;
+                false
+            }
+            None => {
+                self.slot = self.node.pace.slot();
+                self.slot.is_some()
+            }
+        }
+    }
+
     /// Sends whatever may leave now.
     async fn pump(&mut self) {
         if self.hold_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
         self.hold_until = None;
+        if self.waits_for_slot() {
+            return;
+        }
         match self.target.clone() {
             Target::Here(local) => {
                 while self.proposer.may_write() {
@@ -277,14 +310,23 @@ impl Front {
                 }
             }
             Target::There(asked, key) => {
-                while self.frames.len() < self.node.config.frames_in_flight {
+                let limit = self.node.config.frames_in_flight;
+                while self.frames.len() < self.node.pace.allowed(limit) {
                     let Some(frame) = self.link.next_frame() else { break };
                     let (session, first) = (frame.part.session, frame.part.first);
                     let body = encode_propose(self.group, &frame.part);
                     let deadline = self.node.config.frame_deadline;
                     let call = self.node.endpoint.call(key, Lane::Request, PROPOSE, body, deadline);
                     let generation = frame.generation;
-                    self.frames.push(FrameInFlight { call, asked, generation, session, first });
+                    let counted = self.node.pace.begin();
+                    self.frames.push(FrameInFlight {
+                        call,
+                        asked,
+                        generation,
+                        session,
+                        first,
+                        _counted: counted,
+                    });
                 }
             }
             Target::Nobody => {
@@ -308,10 +350,7 @@ impl Front {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        match (self.hold_until, self.next_expiry) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.hold_until, self.slot, self.next_expiry].into_iter().flatten().min()
     }
 }
 
@@ -344,7 +383,7 @@ pub(crate) async fn run(mut front: Front, mut inbox: mpsc::Receiver<FrontEvent>)
             }
             () = sleep_until(wake_at) => woken = true,
         }
-        if woken && matches!(front.target, Target::Nobody | Target::There(..)) {
+        if woken && front.hold_until.is_some() && !matches!(front.target, Target::Here(_)) {
             front.retarget();
         }
         front.expire();

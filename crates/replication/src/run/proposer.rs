@@ -21,6 +21,7 @@ use crate::batch::{Batch, Content, MAX_BATCH_PARTS, Part, SessionId};
 use crate::engine::{Command, Types};
 use crate::frames::LeaderAnswer;
 use crate::node::{Local, Node};
+use crate::pace::UnderWay;
 use crate::session::Outcome;
 
 /// Bytes of commands in one batch, unless a single part is larger.
@@ -49,6 +50,7 @@ struct InFlight {
     written: Written,
     origins: Vec<Origin>,
     control: Vec<oneshot::Sender<()>>,
+    _counted: UnderWay,
 }
 
 impl Future for InFlight {
@@ -113,7 +115,7 @@ impl Proposer {
 
     /// Whether another batch may leave.
     pub(crate) fn may_write(&self) -> bool {
-        self.in_flight.len() < self.node.config.batches_in_flight
+        self.in_flight.len() < self.node.pace.allowed(self.node.config.batches_in_flight)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -198,6 +200,6 @@ impl Proposer {
         if let Err(error) = local.raft.client_write_ff(Command(batch.encode()), Some(responder)).await {
             tracing::debug!(group = %self.group, %error, "a batch was not taken");
         }
-        self.in_flight.push_back(InFlight { written, origins, control });
+        self.in_flight.push_back(InFlight { written, origins, control, _counted: self.node.pace.begin() });
     }
 }

@@ -42,6 +42,9 @@ pub(crate) struct Finder {
     hint: watch::Receiver<Hint>,
     /// Learned from answers; better than the hint, worse than the replica.
     learned: Option<NodeNumber>,
+    /// Said that it does not lead; a replica that still believes it does is
+    /// behind (or was removed without hearing of it).
+    denied: Option<NodeNumber>,
     /// Counts failures, to go through the members in turn.
     turn: usize,
     group: GroupId,
@@ -54,7 +57,7 @@ impl Finder {
         local: watch::Receiver<Option<Arc<Local>>>,
         hint: watch::Receiver<Hint>,
     ) -> Self {
-        Self { node, local, metrics: None, hint, learned: None, turn: 0, group }
+        Self { node, local, metrics: None, hint, learned: None, denied: None, turn: 0, group }
     }
 
     pub(crate) fn local(&self) -> Option<Arc<Local>> {
@@ -84,8 +87,9 @@ impl Finder {
                 }
                 let local = self.local.borrow_and_update().clone();
                 self.metrics = local.map(|local| local.raft.server_metrics());
+                self.denied = None;
             }
-            () = metrics_change => {}
+            () = metrics_change => self.denied = None,
             changed = self.hint.changed() => {
                 if changed.is_err() {
                     std::future::pending::<()>().await;
@@ -98,27 +102,32 @@ impl Finder {
 
     /// Who to ask now.
     pub(crate) fn target(&mut self) -> Target {
-        if let Some(local) = self.local() {
+        let mut members = Vec::new();
+        if let Some(local) = self.local().filter(|local| local.is_running()) {
             match local.leader() {
                 Some(leader) if leader == self.node.number => return Target::Here(local),
+                Some(leader) if self.denied == Some(leader) => {}
                 Some(leader) => {
                     let key = local.member_key(leader).or_else(|| self.node.key_of(leader));
                     if let Some(key) = key {
                         return Target::There(leader, key);
                     }
                 }
+                // A member that sees no leader waits for one; a replica that
+                // is no member yet (or any more) asks around.
+                None if local.member_key(self.node.number).is_some() => return Target::Nobody,
                 None => {}
             }
-            // A member that sees no leader waits for one; a replica that is no
-            // member yet (or any more) asks around.
-            if local.member_key(self.node.number).is_some() {
-                return Target::Nobody;
-            }
+            members = local.members();
         }
         let hint = self.hint.borrow().clone();
-        let first = self.learned.or(hint.leader).into_iter();
-        let candidates: Vec<NodeNumber> =
-            first.chain(hint.members).filter(|number| *number != self.node.number).collect();
+        let said = self.learned.or(hint.leader).into_iter().chain(hint.members).chain(members);
+        let mut candidates: Vec<NodeNumber> = Vec::new();
+        for number in said {
+            if number != self.node.number && self.denied != Some(number) && !candidates.contains(&number) {
+                candidates.push(number);
+            }
+        }
         let count = candidates.len().max(1);
         let chosen = candidates.get(self.turn % count).copied();
         chosen
@@ -131,6 +140,7 @@ impl Finder {
         tracing::trace!(group = %self.group, %asked, ?leader, "asked a node that does not lead");
         match leader {
             Some(leader) if leader != asked && self.learned != Some(leader) => {
+                self.denied = Some(asked);
                 self.learned = Some(leader);
                 self.turn = 0;
             }
