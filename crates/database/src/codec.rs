@@ -5,10 +5,12 @@
 //!           01 length id sequence db argc (length bytes)…            TRINE.ONCE
 //!           02 limit                                                 delete what is due
 //!           03 limit                                                 collect flushed rows
+//!           04 n (db length key fingerprint)… n (db argc (length bytes)…)…   EXEC
 //! query:    00 db argc (length bytes)…                               a command
 //!           01 db from to limit bytes kind length pattern            a step of a walk
 //!           02                                                       what is to be done?
 //!           03                                                       how many keys are there?
+//!           04 db length key                                         the fingerprint of a key
 //! numbers are LEB128 varints; a reply is RESP version 3
 //! ```
 
@@ -32,6 +34,28 @@ pub enum Proposal {
     DeleteDue(u32),
     /// Collect at most so many rows of flushed databases.
     Collect(u32),
+    /// All commands at once, if all watched keys are as they were.
+    Transaction(Transaction),
+}
+
+/// What EXEC proposes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// What WATCH noted.
+    pub watched: Vec<Watched>,
+    /// What came since MULTI.
+    pub commands: Vec<Command>,
+}
+
+/// A key as it was when it was watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// The database of the key.
+    pub db: u8,
+    /// The key.
+    pub key: Bytes,
+    /// See [`crate::rules::transaction::fingerprint`].
+    pub fingerprint: u64,
 }
 
 /// A user's command.
@@ -54,6 +78,8 @@ pub enum Query {
     Chores,
     /// How many keys does each database have?
     Counts,
+    /// What is the fingerprint of a key, for WATCH?
+    Fingerprint(u8, Bytes),
 }
 
 /// A step of a walk over the keys of a partition.
@@ -130,6 +156,33 @@ pub const CHORES: Bytes = Bytes::from_static(&[2]);
 /// The question how many keys there are.
 pub const COUNTS: Bytes = Bytes::from_static(&[3]);
 
+/// Encodes a transaction.
+pub fn transaction(transaction: &Transaction) -> Bytes {
+    let size: usize = transaction.commands.iter().map(|command| command_size(&command.argv)).sum();
+    let mut out = BytesMut::with_capacity(size + 16 * transaction.watched.len() + 16);
+    out.put_u8(4);
+    put_varint(transaction.watched.len() as u64, &mut out);
+    for watched in &transaction.watched {
+        out.put_u8(watched.db);
+        put_bytes(&watched.key, &mut out);
+        put_varint(watched.fingerprint, &mut out);
+    }
+    put_varint(transaction.commands.len() as u64, &mut out);
+    for command in &transaction.commands {
+        put_command(command.db, &command.argv, &mut out);
+    }
+    out.freeze()
+}
+
+/// Encodes the question for a key's fingerprint.
+pub fn fingerprint(db: u8, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + key.len());
+    out.put_u8(4);
+    out.put_u8(db);
+    put_bytes(key, &mut out);
+    out.freeze()
+}
+
 fn command_size(argv: &[Bytes]) -> usize {
     argv.iter().map(|argument| argument.len() + 4).sum::<usize>() + 8
 }
@@ -167,6 +220,7 @@ pub fn decode_proposal(bytes: &[u8]) -> Option<Proposal> {
         1 => Proposal::Once { id: reader.bytes()?, sequence: reader.varint()?, command: reader.command()? },
         2 => Proposal::DeleteDue(reader.small()?),
         3 => Proposal::Collect(reader.small()?),
+        4 => Proposal::Transaction(reader.transaction()?),
         _ => return None,
     };
     reader.0.is_empty().then_some(proposal)
@@ -188,6 +242,7 @@ pub fn decode_query(bytes: &[u8]) -> Option<Query> {
         }),
         2 => Query::Chores,
         3 => Query::Counts,
+        4 => Query::Fingerprint(reader.byte()?, reader.bytes()?),
         _ => return None,
     };
     reader.0.is_empty().then_some(query)
@@ -229,6 +284,18 @@ impl Reader<'_> {
         Some(Bytes::copy_from_slice(bytes))
     }
 
+    fn transaction(&mut self) -> Option<Transaction> {
+        let mut transaction = Transaction::default();
+        for _ in 0..self.varint()? {
+            let (db, key) = (self.byte()?, self.bytes()?);
+            transaction.watched.push(Watched { db, key, fingerprint: self.varint()? });
+        }
+        for _ in 0..self.varint()? {
+            transaction.commands.push(self.command()?);
+        }
+        Some(transaction)
+    }
+
     fn command(&mut self) -> Option<Command> {
         let db = self.byte()?;
         let count = usize::try_from(self.varint()?).ok()?;
@@ -251,6 +318,10 @@ mod tests {
         proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
     }
 
+    fn expected_key(argv: &[Bytes]) -> Bytes {
+        argv.first().cloned().unwrap_or_default()
+    }
+
     proptest! {
         #[test]
         fn commands_round_trip(db in any::<u8>(), argv in proptest::collection::vec(any_bytes(), 0..5),
@@ -261,6 +332,13 @@ mod tests {
             prop_assert_eq!(decode_query(&bytes), Some(Query::Command(expected.clone())));
             let bytes = once(&id, sequence, db, &argv);
             prop_assert_eq!(decode_proposal(&bytes), Some(Proposal::Once { id, sequence, command: expected }));
+            let both = Transaction {
+                watched: vec![Watched { db, key: expected_key(&argv), fingerprint: sequence }],
+                commands: vec![Command { db, argv: argv.clone() }; 2],
+            };
+            prop_assert_eq!(decode_proposal(&transaction(&both)), Some(Proposal::Transaction(both)));
+            let key = expected_key(&argv);
+            prop_assert_eq!(decode_query(&fingerprint(db, &key)), Some(Query::Fingerprint(db, key)));
             prop_assert_eq!(decode_proposal(&delete_due(limit)), Some(Proposal::DeleteDue(limit)));
             prop_assert_eq!(decode_proposal(&collect(limit)), Some(Proposal::Collect(limit)));
         }

@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::slots::{self, Partitions, SLOTS};
 use crate::table::{self, Action, Spec, flag};
 use crate::topology::Topology;
+use crate::transactions::{self, Verdict};
 use crate::walks::{self, Ground};
 
 /// What the database of a node is made of.
@@ -169,7 +170,10 @@ impl Database {
 
     /// Begins a command.
     pub(crate) fn begin(&self, state: &mut ConnectionState, argv: &[Bytes]) -> Begun {
-        let begun = self.begin_wrapped(state, argv, Wrap::Plain).unwrap_or_else(refused);
+        let begun = self.begin_wrapped(state, argv, Wrap::Plain).unwrap_or_else(|refusal| {
+            state.transaction.refused();
+            Begun::Done(Reply::Value(refusal.into()))
+        });
         if let Begun::Done(reply) = &begun
             && reply.is_error()
         {
@@ -186,11 +190,21 @@ impl Database {
     ) -> Result<Begun, Refusal> {
         let spec = table::resolve(argv)?;
         state.client().note(spec.name, state.db, state.protocol);
+        if spec.has(flag::DENYOOM) && (self.shared.parts.disk_low)() {
+            return Err(Refusal::DiskLow);
+        }
+        if wrap == Wrap::Plain {
+            match state.transaction.consider(self.shared.partitions, spec, state.db, argv)? {
+                Verdict::Usual => {}
+                Verdict::Answered(value) => return Ok(Begun::Done(Reply::Value(value))),
+                Verdict::Execute(plan) => {
+                    let finish = Finish { access: Access::Write, show_timing: false };
+                    return Ok(Begun::Partitions(plan, finish));
+                }
+            }
+        }
         match (spec.action, wrap) {
             (Action::Read(_) | Action::Write(_), _) => {
-                if spec.has(flag::DENYOOM) && (self.shared.parts.disk_low)() {
-                    return Err(Refusal::DiskLow);
-                }
                 let plan = plan::plan(self.shared.partitions, spec, state.db, argv, wrap)?;
                 let access = plan.parts[0].access;
                 Ok(Begun::Partitions(plan, Finish { access, show_timing: false }))
@@ -230,6 +244,12 @@ impl Database {
         Ok(match spec.name {
             "info" => Begun::Later(Box::pin(async move { database.info(&argv).await })),
             "cluster" => self.begin_cluster(db, &argv)?,
+            "watch" => {
+                let watches = state.transaction.watches();
+                Begun::Later(Box::pin(async move {
+                    reply(transactions::watch(database.ground(db), watches, &argv).await)
+                }))
+            }
             "wait" => {
                 integer_arg(&argv[1])?;
                 let timeout = integer_arg(&argv[2]);
@@ -349,10 +369,6 @@ const CLUSTER_HELP: &[&str] = &[
     "SLOTS",
     "    Describe which nodes serve which slots.",
 ];
-
-fn refused(refusal: Refusal) -> Begun {
-    Begun::Done(Reply::Value(refusal.into()))
-}
 
 fn slot_number(argument: &[u8]) -> Result<u16, Refusal> {
     let slot = u16::try_from(integer_arg(argument)?).ok().filter(|slot| *slot < SLOTS);

@@ -4,7 +4,6 @@
 //! Invariants:
 //! - The rules are pure: time comes with the command, never from a clock; a
 //!   read never decides by the wall clock whether a key has expired.
-//! - A command on keys of one partition is replicated as a command and is
 //!   atomic. MGET, MSET, DEL, UNLINK, EXISTS, TOUCH, DBSIZE and FLUSH over
 //!   several partitions are atomic per partition only.
 //! - Replies of a connection come in the order of its commands. Its reads see
@@ -25,6 +24,7 @@
 //! | [`groups`] | the seam to the partitions |
 //! | [`handle`], `run` | [`Database`], its tasks |
 //! | [`session`], [`clients`] | connections |
+//! | [`transactions`] | MULTI, EXEC, WATCH on one partition |
 //! | [`walks`], [`topology`], [`describe`], [`settings`], [`info`], [`measure`] | SCAN, CLUSTER, COMMAND, CONFIG, INFO |
 //! | [`memory`] | partitions in memory, the twin of [`groups`] |
 //! | [`replicated`] | partitions on replication |
@@ -56,6 +56,7 @@ pub mod slots;
 pub mod space;
 pub mod table;
 pub mod topology;
+pub mod transactions;
 pub mod walks;
 
 pub use config::Config;

@@ -10,7 +10,7 @@ use crate::codec::{self, Command, Proposal, Query};
 use crate::error::{Refusal, reply};
 use crate::resp::{Value, encode};
 use crate::rows::{DATABASES, MAX_KEY_BYTES, Rows, RowsMut};
-use crate::rules::{chores, once, walk};
+use crate::rules::{chores, once, transaction, walk};
 use crate::space::{Now, Space, SpaceMut};
 use crate::table::{self, Action, Spec};
 
@@ -39,6 +39,9 @@ fn apply_rows(rows: &mut dyn RowsMut, now_ms: u64, proposal: &[u8]) -> Bytes {
             return once::apply(rows, now_ms, &id, sequence, |rows| change(rows, now_ms, &command));
         }
         Some(Proposal::DeleteDue(limit)) => chores::delete_due(rows, now_ms, bounded(limit)),
+        Some(Proposal::Transaction(transaction)) => {
+            transaction::execute(rows, now_ms, &transaction, |rows, command| change(rows, now_ms, command))
+        }
         Some(Proposal::Collect(limit)) => chores::collect(rows, bounded(limit)),
     };
     encode::encoded(&value)
@@ -89,6 +92,9 @@ pub fn query(view: &dyn View, now: Now, query: &[u8]) -> Read {
     let answer = match codec::decode_query(query) {
         None => encode::encoded(&Refusal::Unreadable("unknown form of a query").into()),
         Some(Query::Chores) => chores::Chores::read(&rows).encode(),
+        Some(Query::Fingerprint(db, key)) => space_reply(db, &|space| {
+            Value::bulk(transaction::fingerprint(space.get(&key).as_ref()).to_string())
+        }),
         Some(Query::Counts) => chores::encode_counts(&rows),
         Some(Query::Walk(step)) => space_reply(step.db, &|space| walk::step(space, &step)),
         Some(Query::Command(command)) => match check(&command) {

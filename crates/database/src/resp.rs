@@ -87,6 +87,18 @@ impl Value {
         Self::Integer(i64::from(flag))
     }
 
+    /// Its size in memory, about.
+    pub fn size(&self) -> usize {
+        let content = match self {
+            Self::Simple(text) | Self::Error(text) => text.len(),
+            Self::Bulk(bytes) | Self::Verbatim(_, bytes) => bytes.len(),
+            Self::Array(items) | Self::Set(items) => items.iter().map(Self::size).sum(),
+            Self::Map(pairs) => pairs.iter().map(|(key, value)| key.size() + value.size()).sum(),
+            Self::Integer(_) | Self::Nil | Self::Double(_) | Self::Boolean(_) => 0,
+        };
+        content + 16
+    }
+
     /// Whether this is an error.
     pub fn is_error(&self) -> bool {
         matches!(self, Self::Error(_))

@@ -9,6 +9,7 @@ pub mod number;
 pub mod once;
 pub mod set;
 pub mod text;
+pub mod transaction;
 pub mod walk;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::describe::{exactly, help};
 use crate::error::{Outcome, Refusal};
 use crate::resp::{Protocol, Value};
 use crate::rules::keys::database_number;
+use crate::transactions::Collected;
 
 /// The version of Redis whose commands and replies these are.
 pub const REDIS_VERSION: &str = "7.0.15";
@@ -40,12 +41,21 @@ pub struct ConnectionState {
     pub replies: Replies,
     /// It asked to be closed after the replies.
     pub closing: bool,
+    /// What it collects for EXEC.
+    pub transaction: Collected,
 }
 
 impl ConnectionState {
     /// A connection that has just come in.
     pub fn new(connected: Connected) -> Self {
-        Self { connected, db: 0, protocol: Protocol::Two, replies: Replies::On, closing: false }
+        Self {
+            connected,
+            db: 0,
+            protocol: Protocol::Two,
+            replies: Replies::On,
+            closing: false,
+            transaction: Collected::default(),
+        }
     }
 
     /// The connection as others see it.
@@ -74,6 +84,7 @@ impl ConnectionState {
         self.db = 0;
         self.protocol = Protocol::Two;
         self.replies = Replies::On;
+        self.transaction.clear();
         self.client().rename(|names| names.name = Bytes::new());
     }
 }

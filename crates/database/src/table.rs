@@ -7,6 +7,7 @@ mod cluster;
 mod generic;
 mod server;
 mod strings;
+mod transactions;
 
 use bytes::Bytes;
 
@@ -158,7 +159,13 @@ const MAX_NAME: usize = 24;
 pub fn all() -> &'static [&'static Spec] {
     static ALL: std::sync::OnceLock<Vec<&'static Spec>> = std::sync::OnceLock::new();
     ALL.get_or_init(|| {
-        let groups = [strings::COMMANDS, generic::COMMANDS, server::COMMANDS, cluster::COMMANDS];
+        let groups = [
+            strings::COMMANDS,
+            generic::COMMANDS,
+            server::COMMANDS,
+            cluster::COMMANDS,
+            transactions::COMMANDS,
+        ];
         let mut all: Vec<_> = groups.into_iter().flatten().collect();
         all.sort_unstable_by_key(|spec| spec.name);
         all

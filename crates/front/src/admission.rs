@@ -51,6 +51,7 @@ impl Admission {
 /// The right to one connection; dropping it makes room for another.
 #[derive(Debug)]
 pub struct Permit {
+    // Shared as in [`Admission`]: a drop cannot wait for a task's answer.
     counts: Arc<Mutex<Counts>>,
     source: IpAddr,
 }

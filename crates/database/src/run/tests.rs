@@ -445,3 +445,60 @@ async fn info_and_cluster_speak_of_what_is_there() {
     assert_eq!(desk.ask("CLUSTER FOO").await, "-ERR unknown subcommand 'FOO'. Try CLUSTER HELP.");
     assert_eq!(desk.ask("WAIT 1 0").await, ":0");
 }
+
+#[tokio::test]
+async fn a_transaction_is_executed_at_once_on_its_partition() {
+    let house = House::new();
+    let mut client = house.open().await;
+    client.send(&["MULTI", "SET {t}a 1", "INCR {t}a", "GET {t}missing", "INCR", "EXEC"]).await;
+    for expected in ["+OK", "+QUEUED", "+QUEUED", "+QUEUED"] {
+        assert_eq!(shown(&client.reply().await), expected);
+    }
+    assert_eq!(shown(&client.reply().await), "-ERR wrong number of arguments for 'incr' command");
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+    assert_eq!(shown(&client.reply().await), aborted);
+    client.send(&["MULTI", "SET {t}a x", "INCR {t}a", "GET {t}missing", "MGET {t}a {t}b", "EXEC"]).await;
+    for _ in 0..5 {
+        client.reply().await;
+    }
+    let replies = shown(&client.reply().await);
+    assert_eq!(replies, "[+OK, -ERR value is not an integer or out of range, (nil), [x, (nil)]]");
+    assert_eq!(client.ask("EXEC").await, "-ERR EXEC without MULTI");
+    assert_eq!(client.ask("MULTI").await, "+OK");
+    assert_eq!(client.ask("MULTI").await, "-ERR MULTI calls can not be nested");
+    assert_eq!(client.ask("DISCARD").await, "+OK");
+    assert_eq!(client.ask("MULTI").await, "+OK");
+    assert_eq!(client.ask("EXEC").await, "[]");
+}
+
+#[tokio::test]
+async fn a_transaction_over_partitions_is_refused_as_a_whole() {
+    let house = House::new();
+    let mut desk = house.desk();
+    for line in ["MULTI", "SET a 1", "SET b 2"] {
+        desk.ask(line).await;
+    }
+    assert!(desk.ask("EXEC").await.starts_with("-CROSSSLOT"));
+    assert_eq!(desk.ask("EXISTS a b").await, ":0");
+}
+
+#[tokio::test]
+async fn a_watched_key_that_changed_stops_the_transaction() {
+    let house = House::new();
+    let (mut mine, mut other) = (house.desk(), house.desk());
+    for (meanwhile, expected) in [("SET {t}k 2", "(nil)"), ("GET {t}k", "[:1]"), ("DEL {t}k", "(nil)")] {
+        mine.ask("SET {t}k 1").await;
+        mine.ask("DEL {t}n").await;
+        assert_eq!(mine.ask("WATCH {t}k {t}n").await, "+OK");
+        other.ask(meanwhile).await;
+        mine.ask("MULTI").await;
+        mine.ask("INCR {t}n").await;
+        assert_eq!(mine.ask("EXEC").await, expected, "{meanwhile}");
+    }
+    mine.ask("WATCH {t}k").await;
+    other.ask("SET {t}k 3").await;
+    mine.ask("UNWATCH").await;
+    mine.ask("MULTI").await;
+    mine.ask("GET {t}k").await;
+    assert_eq!(mine.ask("EXEC").await, "[3]");
+}

@@ -1,0 +1,61 @@
+//! The commands of transactions, which stay on one partition.
+
+use super::{ALL_KEYS, Action, NO_KEYS, Spec, flag};
+
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        name: "discard",
+        arity: 1,
+        flags: flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST,
+        keys: NO_KEYS,
+        action: Action::Session,
+        merge: None,
+        group: "transactions",
+        since: "2.0.0",
+        summary: "Forgets the commands since MULTI",
+    },
+    Spec {
+        name: "exec",
+        arity: 1,
+        flags: flag::NOSCRIPT | flag::LOADING | flag::STALE,
+        keys: NO_KEYS,
+        action: Action::Session,
+        merge: None,
+        group: "transactions",
+        since: "1.2.0",
+        summary: "Executes the commands since MULTI at once; all on one partition",
+    },
+    Spec {
+        name: "multi",
+        arity: 1,
+        flags: flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST,
+        keys: NO_KEYS,
+        action: Action::Session,
+        merge: None,
+        group: "transactions",
+        since: "1.2.0",
+        summary: "Begins a transaction: commands are collected until EXEC",
+    },
+    Spec {
+        name: "unwatch",
+        arity: 1,
+        flags: flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST,
+        keys: NO_KEYS,
+        action: Action::Session,
+        merge: None,
+        group: "transactions",
+        since: "2.2.0",
+        summary: "Forgets what WATCH noted",
+    },
+    Spec {
+        name: "watch",
+        arity: -2,
+        flags: flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST,
+        keys: ALL_KEYS,
+        action: Action::Walk,
+        merge: None,
+        group: "transactions",
+        since: "2.2.0",
+        summary: "Lets EXEC do nothing if a key has another value by then",
+    },
+];
