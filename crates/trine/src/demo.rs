@@ -62,7 +62,7 @@ pub async fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
     folder.close().map_err(|error| Failure::new(format!("cannot remove {}: {error}", path.display())))?;
     let summary = outcome?;
     if json {
-        println!("{}", serde_json::to_string(&summary).map_err(Failure::new)?);
+        println!("{}", serde_json::to_string(&summary.verdict()).map_err(Failure::new)?);
     } else {
         print!("{}", summary.text());
     }

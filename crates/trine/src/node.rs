@@ -87,7 +87,7 @@ pub enum Failed {
     Wal(WalError),
     /// The state store failed: replicas here cannot go on. State is rebuilt
     /// from the log at the next start.
-    #[error("the state store failed: {0}; the node stops, what it acknowledged is on a majority of disks")]
+    #[error("{0}; the node stops, what it acknowledged is on a majority of disks")]
     State(String),
     /// The cluster refuses this process, or local files failed.
     #[error(transparent)]
@@ -184,7 +184,8 @@ impl Node {
         loop {
             look.tick().await;
             let mut stopped = self.replication.status().into_iter().filter_map(|status| status.stopped);
-            if let Some(reason) = stopped.find(|reason| reason.contains(STATE_FAILED)) {
+            let reason = stopped.find_map(|reason| Some(reason[reason.find(STATE_FAILED)?..].to_owned()));
+            if let Some(reason) = reason {
                 return reason;
             }
         }

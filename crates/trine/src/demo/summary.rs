@@ -28,7 +28,34 @@ pub struct Summary {
     pub failover: FailoverReport,
 }
 
+/// What `--json` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict<'a> {
+    /// Whether every check held.
+    pub ok: bool,
+    /// Each check.
+    pub checks: Vec<Check>,
+    /// Everything that was seen.
+    #[serde(flatten)]
+    pub summary: &'a Summary,
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// In words.
+    pub check: String,
+    /// Whether it held.
+    pub held: bool,
+}
+
 impl Summary {
+    /// The same with the verdict, for machines.
+    pub fn verdict(&self) -> Verdict<'_> {
+        let checks: Vec<_> = self.checks().into_iter().map(|(check, held)| Check { check, held }).collect();
+        Verdict { ok: checks.iter().all(|check| check.held), checks, summary: self }
+    }
+
     /// Every check, in words, and whether it held.
     fn checks(&self) -> Vec<(String, bool)> {
         let (failover, audit) = (&self.failover, &self.failover.audit);
