@@ -150,6 +150,9 @@ pub struct StartArgs {
     /// What to log on standard error (error, warn, info, debug, or per module) [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+    /// Threads for each of consensus, clients and state [default: by the number of cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u16>,
     /// Die with this process (used by dev and demo).
     #[arg(long, hide = true, value_name = "PID")]
     pub parent: Option<u32>,

@@ -145,7 +145,7 @@ impl Config {
             Some(path) => Self::from_file(path)?,
             None => Self::default(),
         };
-        let StartArgs { data, name, redis, peer, advertise, partitions, log, .. } = args.clone();
+        let StartArgs { data, name, redis, peer, advertise, partitions, log, threads, .. } = args.clone();
         config.data = data.or(config.data);
         config.name = name.or(config.name);
         config.redis = redis.or(config.redis);
@@ -153,6 +153,9 @@ impl Config {
         config.advertise = advertise.or(config.advertise);
         config.partitions = partitions.or(config.partitions);
         config.log = log.or(config.log);
+        config.raft_threads = threads.or(config.raft_threads);
+        config.front_threads = threads.or(config.front_threads);
+        config.state_threads = threads.or(config.state_threads);
         Ok(config)
     }
 

@@ -111,6 +111,8 @@ impl NodeProcess {
         command.args(["--name", &format!("node{}", spec.n)]);
         command.args(["--redis", &spec.redis.to_string(), "--peer", &spec.peer.to_string()]);
         command.args(["--parent", &std::process::id().to_string()]);
+        // Several nodes share the cores: more threads would only change places.
+        command.args(["--threads", "1"]);
         if let (Some(partitions), None) = (spec.partitions, ticket) {
             command.args(["--partitions", &partitions.to_string()]);
         }
