@@ -13,8 +13,11 @@
 //! | [`linear`], [`register`] | whether that was linearizable |
 //! | [`invariant`] | Raft's properties, one file each |
 //! | [`scenario`] | what the clients do and what must hold after |
+//! | [`bare`], [`kind`] | the kinds of node |
+//! | [`planted`] | bugs that must be found |
 //! | [`fleet`], [`job`], [`failure`] | many seeds, one seed from start to report, how it fails |
 
+pub mod bare;
 pub mod client;
 pub mod clock;
 pub mod door;
@@ -25,8 +28,10 @@ pub mod history;
 pub mod host;
 pub mod invariant;
 pub mod job;
+pub mod kind;
 pub mod linear;
 pub mod plan;
+pub mod planted;
 pub mod random;
 pub mod register;
 pub mod scenario;

@@ -61,6 +61,7 @@ impl<S: System> World<S> {
         let time = WorldTime::default();
         let trace = Trace::new(time.clone(), print);
         let mut rng = Rng::new(seed, "world");
+        trine_replication::seed_thread(rng.draw());
         Self {
             seed,
             network: Network::new(&mut rng),
