@@ -45,7 +45,7 @@ pub struct GroupStatus {
     pub changing: bool,
     /// The last entry in the local log.
     pub last_index: u64,
-    /// The last entry known to be on a majority.
+    /// The last entry of the local log known to be on a majority.
     pub committed: u64,
     /// The last entry whose effect is in the state here.
     pub applied: u64,
@@ -97,7 +97,9 @@ pub(crate) fn status_of(node: &Node, group: GroupId, local: &Local) -> GroupStat
         learners: members(false),
         changing: config.membership().get_joint_config().len() > 1,
         last_index,
-        committed: index(&metrics.cluster_committed),
+        // Not `cluster_committed`: that one starts again with each leader, and
+        // may be ahead of the local log. What was applied is committed, too.
+        committed: index(&metrics.local_committed).max(index(&applied.last)),
         applied: index(&applied.last),
         purged: index(&metrics.purged),
         digest: applied.digest,
