@@ -76,10 +76,7 @@ async fn start(parts: NodeParts) -> Result<Running<BareDoor>, String> {
     .await
     .map_err(|error| error.to_string())?;
     replication.peers(keys_of((1..=MOST_NODES).map(NodeNumber)));
-    replication
-        .open_group(GROUP, Arc::new(machine::Registers))
-        .await
-        .map_err(|error| error.to_string())?;
+    replication.open_group(GROUP, Arc::new(machine::Registers)).await.map_err(|error| error.to_string())?;
     let door = BareDoor { replication, log: wal.group(GROUP) };
     let watched = door.clone();
     let exit = async move {

@@ -15,9 +15,9 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use sim::fleet::{Score, run_all};
 use sim::job::{Job, Report};
+use sim::kind::Kind;
 use sim::planted;
 use sim::scenario::Scenario;
-use sim::kind::Kind;
 
 /// How many failed seeds are shown before the run gives up.
 const SHOWN_FAILURES: u64 = 5;
@@ -102,15 +102,23 @@ fn run_seeds(options: &Options) -> ExitCode {
         .collect();
     let started = Instant::now();
     let mut score = Score::default();
-    run_all(&jobs, options.threads, |job| options.nodes.run(job), |report| {
-        score.add(report);
-        if report.result.is_err() {
-            show_failure(options, report);
-        } else if options.seed.is_some() {
-            println!("seed {} passed; trace {:016x}, {} events", report.seed, report.trace_hash, report.events);
-        }
-        options.keep_going || score.failed() < SHOWN_FAILURES
-    });
+    run_all(
+        &jobs,
+        options.threads,
+        |job| options.nodes.run(job),
+        |report| {
+            score.add(report);
+            if report.result.is_err() {
+                show_failure(options, report);
+            } else if options.seed.is_some() {
+                println!(
+                    "seed {} passed; trace {:016x}, {} events",
+                    report.seed, report.trace_hash, report.events
+                );
+            }
+            options.keep_going || score.failed() < SHOWN_FAILURES
+        },
+    );
     for line in score.lines() {
         println!("{line}");
     }

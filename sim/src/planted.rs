@@ -100,7 +100,8 @@ pub fn check_all(kind: Kind, within: u64, threads: usize) -> ExitCode {
             (_, Some(_)) => "UNCLEAR",
         };
         missed += u64::from(verdict != "caught");
-        let by = caught.map_or(format!("not within {within} seeds"), |(seed, what)| format!("seed {seed}: {what}"));
+        let by = caught
+            .map_or(format!("not within {within} seeds"), |(seed, what)| format!("seed {seed}: {what}"));
         println!("{verdict:<8} {:<24} {:<12} {by}", bug.name, bug.scenario);
         if let Some((seed, what)) = clean {
             println!("         without the bug, seed {seed} fails too: {what}");
@@ -113,12 +114,17 @@ pub fn check_all(kind: Kind, within: u64, threads: usize) -> ExitCode {
 fn first_failure(kind: Kind, scenario: Scenario, within: u64, threads: usize) -> Option<(u64, String)> {
     let jobs: Vec<_> = (0..within).map(|seed| Job { seed, scenario, print: false }).collect();
     let mut found = None;
-    run_all(&jobs, threads, |job| kind.run(job), |report| {
-        if let Err(failure) = &report.result {
-            found = Some((report.seed, format!("{:?} at {} ms", failure.property, failure.at_ms)));
-        }
-        found.is_none()
-    });
+    run_all(
+        &jobs,
+        threads,
+        |job| kind.run(job),
+        |report| {
+            if let Err(failure) = &report.result {
+                found = Some((report.seed, format!("{:?} at {} ms", failure.property, failure.at_ms)));
+            }
+            found.is_none()
+        },
+    );
     found
 }
 

@@ -257,6 +257,7 @@ impl<S: System> World<S> {
             host.kill();
             self.network.crash(number);
             hardware.crash();
+            host.excused = false; // injected failures ended with the machine
         }
         host.start_at = start_at;
         self.doors.set(number, None);
@@ -266,7 +267,7 @@ impl<S: System> World<S> {
         for (number, (host, hardware)) in &mut self.hosts {
             if host.start_at.is_some_and(|at| at <= now_ms) && !host.runs() {
                 self.trace.note(format_args!("{number} starts"));
-                host.excused = hardware.is_full();
+                host.excused |= hardware.is_full();
                 let transport = self.network.attach(*number, S::identity(*number, hardware));
                 host.boot(&self.system, hardware.clone(), transport);
             }
