@@ -64,6 +64,8 @@ pub struct Host<S: System> {
     pub paused: Option<(u64, u64)>,
     /// Whether an injected fault explains that it stops or refuses to start.
     pub excused: bool,
+    /// It is being removed from the cluster, and may stop for that.
+    pub leaving: bool,
     incarnation: u64,
     seeds: Rng,
     process: Option<Process<S::Door>>,
@@ -78,6 +80,7 @@ impl<S: System> Host<S> {
             start_at: None,
             paused: None,
             excused: false,
+            leaving: false,
             incarnation: 0,
             seeds: Rng::new(seed, &format!("host {number}")),
             process: None,

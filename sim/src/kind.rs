@@ -5,32 +5,51 @@ use std::str::FromStr;
 
 use crate::bare::Bare;
 use crate::job::{Job, Report, run_job};
+use crate::whole::Whole;
 
 /// What runs as a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Log, state store, transport and replication with a small machine.
     Bare,
+    /// Everything that the product runs, up to the database.
+    Whole,
+    /// Both in turn: even blocks of seeds bare, odd ones whole.
+    Both,
 }
 
 impl Kind {
     /// What runs when nothing else is asked for.
-    pub const DEFAULT: Self = Self::Bare;
-    const ALL: [Self; 1] = [Self::Bare];
+    pub const DEFAULT: Self = Self::Both;
+    const ALL: [Self; 3] = [Self::Bare, Self::Whole, Self::Both];
 
     /// Its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Whole => "whole",
+            Self::Both => "both",
+        }
+    }
+
+    /// The kind of `seed`'s nodes. Scenarios take turns, too: blocks have one
+    /// seed of each.
+    #[must_use]
+    pub fn of_seed(self, seed: u64) -> Self {
+        match self {
+            Self::Both if seed / 4 % 2 == 0 => Self::Bare,
+            Self::Both => Self::Whole,
+            one => one,
         }
     }
 
     /// Runs one seed.
     #[must_use]
     pub fn run(self, job: &Job) -> Report {
-        match self {
+        match self.of_seed(job.seed) {
             Self::Bare => run_job(job, || Bare),
+            Self::Whole | Self::Both => run_job(job, Whole::default),
         }
     }
 }

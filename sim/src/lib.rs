@@ -13,7 +13,7 @@
 //! | [`linear`], [`register`] | whether that was linearizable |
 //! | [`invariant`] | Raft's properties, one file each |
 //! | [`scenario`] | what the clients do and what must hold after |
-//! | [`bare`], [`kind`] | the kinds of node |
+//! | [`bare`], [`whole`], [`kind`] | the kinds of node |
 //! | [`planted`] | bugs that must be found |
 //! | [`fleet`], [`job`], [`failure`] | many seeds, one seed from start to report, how it fails |
 
@@ -38,4 +38,5 @@ pub mod scenario;
 pub mod system;
 pub mod toy;
 pub mod trace;
+pub mod whole;
 pub mod world;

@@ -141,6 +141,9 @@ fn show_failure(options: &Options, report: &Report) {
     };
     println!(
         "    trace {:016x}; replay with:\n    {flags}cargo run -p sim -- --nodes {} --scenario {} --seed {}{planted} --print",
-        report.trace_hash, options.nodes, report.scenario, report.seed
+        report.trace_hash,
+        options.nodes.of_seed(report.seed),
+        report.scenario,
+        report.seed
     );
 }

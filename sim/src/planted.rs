@@ -56,6 +56,11 @@ pub const BUGS: &[Bug] = &[
         Scenario::Membership,
         "a follower does not hear of membership changes after its start",
     ),
+    bug(
+        trine_database::planted::EXPIRY_BY_LOCAL_CLOCK,
+        Scenario::Register,
+        "a read decides by the leader's clock whether a key has expired",
+    ),
 ];
 
 /// Whether this build has the bugs in it.
@@ -79,6 +84,7 @@ pub fn activate(name: &str) -> Result<(), String> {
 fn choose(name: Option<&str>) {
     trine_storage::planted::set(name);
     trine_replication::planted::set(name);
+    trine_database::planted::set(name);
 }
 
 /// Checks the whole list: each bug is caught within `within` seeds, and the

@@ -95,6 +95,13 @@ impl<S: System> World<S> {
         self.trace.note(format_args!("{number} is gone for good"));
     }
 
+    /// From now on machine `number` may stop because it is being removed.
+    pub fn excuse(&mut self, number: NodeNumber) {
+        if let Some((host, _)) = self.hosts.get_mut(&number) {
+            host.leaving = true;
+        }
+    }
+
     /// The kind of node that runs here.
     pub fn system(&self) -> &S {
         &self.system
@@ -238,7 +245,7 @@ impl<S: System> World<S> {
             }
             return Ok(());
         };
-        let excused = host.excused;
+        let excused = host.excused || host.leaving;
         self.trace.note(format_args!("{number} ended by itself: {ending:?}"));
         if !excused {
             let (Ending::Stopped(reason) | Ending::Refused(reason)) = ending;

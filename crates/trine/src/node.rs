@@ -211,12 +211,14 @@ fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
 /// Waits until this node has heard how many partitions its cluster has.
 async fn partitions(cluster: &Cluster, wal: &Wal) -> Result<u16, Failed> {
     let mut meta = cluster.meta();
-    let known = meta.wait_for(|meta| meta.partitions() > 0);
+    // Nothing of the guard outlives this, so that a node starts on any runtime.
+    let known =
+        async move { meta.wait_for(|meta| meta.partitions() > 0).await.map(|meta| meta.partitions()) };
     tokio::select! {
         biased;
         failed = failed(cluster, wal) => Err(failed),
         known = known => match known {
-            Ok(meta) => Ok(meta.partitions()),
+            Ok(partitions) => Ok(partitions),
             // The sender lives as long as the machine of `meta`.
             Err(_) => std::future::pending().await,
         },
