@@ -230,8 +230,32 @@ fn settle(world: &mut World<Whole>, nodes: usize, limit_ms: u64) -> Result<(), F
     world.finish(limit_ms, Property::Scenario, &format!("{nodes} nodes with all their replicas"), wait)
 }
 
+/// Issues a ticket, which names nodes of now, through any node.
+fn issue(world: &mut World<Whole>, limit_ms: u64) -> Result<(), Failure> {
+    let doors = world.doors.clone();
+    let ticket = async move {
+        loop {
+            for node in doors.nodes() {
+                let issue = |door: WholeDoor| async move {
+                    door.node.cluster.issue_ticket(Duration::from_hours(1), 1).await.ok()
+                };
+                if let Some(Some(ticket)) = doors.visit(node, issue).await {
+                    return ticket;
+                }
+            }
+            tokio::time::sleep(JOIN_PAUSE).await;
+        }
+    };
+    let ticket = world.finish(limit_ms, Property::Scenario, "a ticket", ticket)?;
+    *world.system().ticket.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+    Ok(())
+}
+
 /// Adds one machine and waits until it is a node of the cluster.
 fn join(world: &mut World<Whole>, number: NodeNumber, limit_ms: u64) -> Result<(), Failure> {
+    if number != NodeNumber(1) {
+        issue(world, limit_ms)?;
+    }
     world.add_host(number);
     if world.run_until(limit_ms, |world| world.doors.nodes().contains(&number))? {
         return Ok(());
@@ -254,20 +278,6 @@ impl System for Whole {
 
     fn form(world: &mut World<Self>, count: u64) -> Result<(), Failure> {
         join(world, NodeNumber(1), FORM_MS)?;
-        let doors = world.doors.clone();
-        let issue = async move {
-            loop {
-                let issue = |door: WholeDoor| async move {
-                    door.node.cluster.issue_ticket(Duration::from_hours(1), 50).await.ok()
-                };
-                if let Some(Some(ticket)) = doors.visit(NodeNumber(1), issue).await {
-                    return ticket;
-                }
-                tokio::time::sleep(JOIN_PAUSE).await;
-            }
-        };
-        let ticket = world.finish(FORM_MS, Property::Heals, "the first ticket", issue)?;
-        *world.system().ticket.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
         for number in 2..=count {
             join(world, NodeNumber(number), FORM_MS)?;
         }

@@ -26,7 +26,9 @@ impl Positions {
             let detail = format!("{group} on {node}: applied {applied} but committed {committed}");
             return Err((Property::Monotonic, detail));
         }
-        let Some((_, before)) = before.filter(|(life, _)| *life == incarnation) else {
+        // A replica that was destroyed and opened again begins anew.
+        let fresh = replica.term == 0 && replica.last_index == 0;
+        let Some((_, before)) = before.filter(|(life, _)| *life == incarnation && !fresh) else {
             return Ok(());
         };
         for ((name, before), now) in NAMES.iter().zip(before).zip(now) {
