@@ -10,7 +10,6 @@
 //! Exit code 0 only if no seed failed.
 
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use sim::fleet::{Score, run_all};
@@ -18,6 +17,7 @@ use sim::job::{Job, Report};
 use sim::kind::Kind;
 use sim::planted;
 use sim::scenario::Scenario;
+use tokio::time::Instant;
 
 /// How many failed seeds are shown before the run gives up.
 const SHOWN_FAILURES: u64 = 5;
@@ -42,7 +42,7 @@ struct Options {
     /// What runs as a node: whole nodes, or replication alone.
     #[arg(long, default_value_t = Kind::DEFAULT)]
     nodes: Kind,
-    /// Switch this planted bug on (needs a build with --cfg trine_planted).
+    /// Switch this planted bug on (needs a build with `--cfg trine_planted`).
     #[arg(long)]
     planted: Option<String>,
     /// How many seeds run at the same time.
@@ -61,7 +61,7 @@ struct Options {
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Check that every planted bug is caught and that the same seeds pass
-    /// without it. Builds itself with --cfg trine_planted first.
+    /// without it. Builds itself with `--cfg trine_planted` first.
     Planted {
         /// Seeds within which a bug must be caught.
         #[arg(long, default_value_t = 50)]
@@ -122,8 +122,8 @@ fn run_seeds(options: &Options) -> ExitCode {
     for line in score.lines() {
         println!("{line}");
     }
-    let minutes = started.elapsed().as_secs_f64() / 60.0;
-    eprintln!("{:.0} seeds per minute on {} threads", jobs.len() as f64 / minutes, options.threads);
+    let seconds = started.elapsed().as_secs().max(1);
+    eprintln!("{} seeds per minute on {} threads", jobs.len() as u64 * 60 / seconds, options.threads);
     if score.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
