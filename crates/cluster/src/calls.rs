@@ -41,6 +41,8 @@ pub enum Ask {
     GiveIssuingKey,
     /// Which replicas are open with you?
     Replicas,
+    /// You were removed: stop. Sent before the connections are cut.
+    Farewell,
     /// Go on with this group without these members, which are lost for good.
     Recover {
         /// Which group.

@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use trine_replication::{Machine, Replication};
 use trine_storage::Workers;
-use trine_transport::{Endpoint, Lane};
+use trine_transport::{CallError, Endpoint, Lane, OpenError, RefusalReason};
 use trine_types::{Clock, ClusterId, Entropy, GroupId, NodeId, NodeNumber};
 
 use crate::calls::{Ask, SERVICE, Told};
-use crate::codec;
+use crate::codec::{self, DecodeError};
 use crate::command::{Answer, Command, Query, Refusal};
 use crate::config::Settings;
 use crate::directory::StartCount;
@@ -70,12 +70,17 @@ impl Context {
     }
 
     /// Asks another node (or this one).
-    pub(crate) async fn ask(&self, node: NodeId, ask: &Ask) -> Result<Told, String> {
+    pub(crate) async fn ask(&self, node: NodeId, ask: &Ask) -> Result<Told, AskError> {
         self.ask_within(node, ask, self.settings.values().call_timeout).await
     }
 
     /// The same with another deadline.
-    pub(crate) async fn ask_within(&self, node: NodeId, ask: &Ask, limit: Duration) -> Result<Told, String> {
+    pub(crate) async fn ask_within(
+        &self,
+        node: NodeId,
+        ask: &Ask,
+        limit: Duration,
+    ) -> Result<Told, AskError> {
         ask_over(&self.endpoint, node, ask, limit).await
     }
 
@@ -93,7 +98,8 @@ impl Context {
         for signer in signers {
             match self.ask(signer, &Ask::Sign { node }).await {
                 Ok(Told::Certificate(certificate)) => return Ok(certificate),
-                Ok(Told::No(reason)) | Err(reason) => last = format!("{}: {reason}", signer.short()),
+                Ok(Told::No(reason)) => last = format!("{}: {reason}", signer.short()),
+                Err(error) => last = format!("{}: {error}", signer.short()),
                 Ok(_) => last = format!("{}: not understood", signer.short()),
             }
         }
@@ -112,10 +118,26 @@ pub(crate) async fn ask_over(
     node: NodeId,
     ask: &Ask,
     limit: Duration,
-) -> Result<Told, String> {
-    let reply = endpoint.call(node, Lane::Control, SERVICE, codec::encode(ask), limit).await;
-    let reply = reply.map_err(|error| error.to_string())?;
-    codec::decode(&reply, "answer").map_err(|error| error.to_string())
+) -> Result<Told, AskError> {
+    match endpoint.call(node, Lane::Control, SERVICE, codec::encode(ask), limit).await {
+        Ok(reply) => Ok(codec::decode(&reply, "answer")?),
+        Err(CallError::NotSent(OpenError::Refused(RefusalReason::Revoked))) => Err(AskError::Revoked),
+        Err(error) => Err(AskError::Call(error)),
+    }
+}
+
+/// Why a node did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// It says that this node was removed from the cluster.
+    #[error("it says that this node was removed from the cluster")]
+    Revoked,
+    /// It could not be asked.
+    #[error(transparent)]
+    Call(CallError),
+    /// Its answer is not understood.
+    #[error(transparent)]
+    Answer(#[from] DecodeError),
 }
 
 fn report(status: trine_replication::GroupStatus) -> ReplicaReport {

@@ -113,7 +113,8 @@ impl Cluster {
         let Answer::Ticket { not_after_ms } = self.context.propose(&command).await? else {
             return Err(Refusal::Bad("meta gave another answer".to_owned()).into());
         };
-        let meta = self.context.meta();
+        // Not this node's replica: it may know nobody yet.
+        let meta = self.context.meta_now().await?;
         let mut numbers = vec![self.context.number];
         numbers.extend(meta.replicas_of(GroupId::META));
         numbers.extend(meta.nodes.keys());

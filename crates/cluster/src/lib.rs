@@ -50,6 +50,8 @@ mod run;
 pub mod start;
 pub mod state;
 pub mod status;
+#[cfg(test)]
+mod stories;
 pub mod tickets;
 
 pub use config::{ClusterConfig, Settings};

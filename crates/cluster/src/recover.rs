@@ -142,7 +142,8 @@ impl Cluster {
         let ask = Ask::Recover { group: group.group, lost: lost.clone() };
         match self.context().ask_within(node.id, &ask, META_PATIENCE).await {
             Ok(Told::Yes) => Ok(()),
-            Ok(Told::No(reason)) | Err(reason) => Err(failed(reason)),
+            Ok(Told::No(reason)) => Err(failed(reason)),
+            Err(error) => Err(failed(error.to_string())),
             Ok(_) => Err(failed("not understood".to_owned())),
         }
     }

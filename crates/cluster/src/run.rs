@@ -24,7 +24,7 @@ use crate::controller::{self, OutOfReach};
 use crate::directory::{Directory, Known};
 use crate::error::Fatal;
 use crate::membership;
-use crate::nodes::StartReport;
+use crate::nodes::{StartRefused, StartReport};
 use crate::reconcile::{self, Action, Lead, LocalGroup};
 
 /// A leader of `meta` looks around this long before it changes anything: it
@@ -64,8 +64,10 @@ pub(crate) enum Work {
     Certificate,
     /// The issuing key that this voter lacks.
     IssuingKey,
-    /// Answers to other nodes; any number of them.
-    Answer,
+    /// Asking around whether this node was removed.
+    Inquiry,
+    /// Words to other nodes; any number of them.
+    Words,
 }
 
 /// How a job ended.
@@ -86,6 +88,8 @@ pub(crate) enum Outcome {
     Certificate(Vec<u8>),
     /// The issuing key.
     Key([u8; 32]),
+    /// A removed node was told; cut it off.
+    Cut(NodeId),
 }
 
 /// What a job reports.
@@ -196,7 +200,7 @@ impl Agent {
 
     /// Starts `job` unless one is at the same work already.
     fn start(&mut self, work: Work, job: impl Future<Output = Result<Outcome, String>> + Send + 'static) {
-        if work != Work::Answer && !self.busy.insert(work) {
+        if work != Work::Words && !self.busy.insert(work) {
             return;
         }
         let pause = self.context.settings.values().look_every;
@@ -230,6 +234,7 @@ impl Agent {
             Outcome::Founded => self.note_founded().await,
             Outcome::Certificate(certificate) => self.take_certificate(certificate).await,
             Outcome::Key(seed) => self.take_issuing_key(Some(seed)).await,
+            Outcome::Cut(node) => self.cut(node),
         }
     }
 
@@ -250,6 +255,10 @@ impl Agent {
             self.act(action);
         }
         self.present(leads_meta.is_some());
+        if self.context.replication.leader(GroupId::META).is_none() && self.presence.accepted {
+            let context = self.context.clone();
+            self.start(Work::Inquiry, jobs::inquire(context));
+        }
         let Some(own) = leads_meta else {
             self.keyed.clear();
             return;
@@ -376,13 +385,13 @@ impl Agent {
         let context = self.context.clone();
         match ask {
             Ask::Sign { node } => match self.issuing.clone() {
-                Some(key) => self.start(Work::Answer, jobs::sign(context, key, node, reply)),
+                Some(key) => self.start(Work::Words, jobs::sign(context, key, node, reply)),
                 None => jobs::tell(reply, Told::No("this node does not keep the issuing key".to_owned())),
             },
             Ask::KeepIssuingKey { seed } => {
                 let key = IssuingKey::from_seed(seed);
                 if self.outside.trust.borrow().issuers.contains(&key.public()) {
-                    self.start(Work::Answer, jobs::keep_key(context, self.directory.clone(), seed, reply));
+                    self.start(Work::Words, jobs::keep_key(context, self.directory.clone(), seed, reply));
                     self.issuing = Some(Arc::new(key));
                 } else {
                     jobs::tell(reply, Told::No("this is not an issuing key of the cluster".to_owned()));
@@ -401,7 +410,15 @@ impl Agent {
                 );
             }
             Ask::Recover { group, lost } => {
-                self.start(Work::Answer, jobs::recover(context, group, lost, reply));
+                self.start(Work::Words, jobs::recover(context, group, lost, reply));
+            }
+            Ask::Farewell => {
+                let meta = context.meta();
+                let number = meta.node_by_id(&from).map(|row| row.number);
+                jobs::tell(reply, Told::Yes);
+                if number.is_some_and(|n| meta.replicas_of(GroupId::META).contains(&n)) {
+                    self.stop(StartRefused::NotANode(context.number).into());
+                }
             }
             Ask::Who | Ask::MayStart { .. } | Ask::Replicas => {
                 jobs::tell(reply, Told::No("answered at the door".to_owned()));

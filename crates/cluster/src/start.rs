@@ -16,14 +16,14 @@ use trine_types::{Clock, Entropy, GroupId, NodeId, NodeNumber};
 
 use crate::calls::{Ask, SERVICE, Told};
 use crate::config::Settings;
-use crate::context::{Context, MachineFactory, ask_over};
+use crate::context::{AskError, Context, MachineFactory, ask_over};
 use crate::directory::{Directory, DirectoryError, Known, StartCount};
 use crate::error::{Fatal, StartError};
 use crate::handle::Cluster;
 use crate::join::JoinDoor;
 use crate::machine::MetaMachine;
 use crate::membership;
-use crate::nodes::StartReport;
+use crate::nodes::{StartRefused, StartReport};
 use crate::run::service::{Door, Doorbell};
 use crate::run::{Agent, EVENTS, Outside};
 use crate::state::FEATURE_LEVEL;
@@ -94,6 +94,7 @@ pub async fn enter(
             Ok(Told::MustStop(refused)) => return Err(Fatal::Refused(refused).into()),
             // One that runs and agrees is enough: what it knows is in the log.
             Ok(Told::Yes) => break,
+            Err(AskError::Revoked) => return Err(Fatal::Refused(StartRefused::NotANode(number)).into()),
             Ok(_) | Err(_) => {}
         }
     }

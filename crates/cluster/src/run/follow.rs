@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use trine_transport::{AdmissionCertificate, IssuingKey};
-use trine_types::GroupId;
+use trine_types::{GroupId, NodeId};
 
-use super::Agent;
+use super::{Agent, Work, jobs};
 use crate::directory::{DirectoryError, Membership};
 use crate::error::Fatal;
 use crate::membership::known;
@@ -30,9 +30,10 @@ impl Agent {
                 self.context.endpoint.set_addresses(peer.id, peer.addresses.clone());
             }
         }
-        for revoked in known.revoked.iter().filter(|id| !self.followed.revoked.contains(id)) {
-            self.context.endpoint.cut(*revoked);
-            self.context.endpoint.set_addresses(*revoked, Vec::new());
+        let before = std::mem::take(&mut self.followed.revoked);
+        for &revoked in known.revoked.iter().filter(|id| !before.contains(id)) {
+            let context = self.context.clone();
+            self.start(Work::Words, jobs::farewell(context, revoked));
         }
         self.context.replication.peers(meta.peers());
         for (&group, row) in &meta.assignments {
@@ -48,7 +49,7 @@ impl Agent {
                 self.take_issuing_key(None).await;
             }
         }
-        if known != self.followed {
+        if known != self.followed || before != known.revoked {
             let (directory, known) = (self.directory.clone(), known.clone());
             self.write(move || directory.store_known(&known)).await;
         }
@@ -74,11 +75,17 @@ impl Agent {
     fn trust(&self, meta: &MetaState) {
         self.outside.trust.send_if_modified(|trust| {
             let issuers = meta.issuers.keys().copied().collect();
-            let revoked = meta.revoked.keys().copied().collect();
-            let news = trust.issuers != issuers || trust.revoked != revoked;
-            (trust.issuers, trust.revoked) = (issuers, revoked);
+            let news = trust.issuers != issuers;
+            trust.issuers = issuers;
             news
         });
+    }
+
+    /// Lets a removed node in no more, and ends what is open to it.
+    pub(super) fn cut(&self, node: NodeId) {
+        self.outside.trust.send_if_modified(|trust| trust.revoked.insert(node));
+        self.context.endpoint.cut(node);
+        self.context.endpoint.set_addresses(node, Vec::new());
     }
 
     pub(super) async fn take_certificate(&mut self, certificate: Vec<u8>) {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use trine_replication::GroupError;
@@ -12,11 +13,15 @@ use trine_types::{GroupId, NodeId, NodeNumber};
 use super::Outcome;
 use crate::calls::{Ask, Told};
 use crate::command::{Certifiable, Command, Query, Refusal};
-use crate::context::Context;
+use crate::context::{AskError, Context};
 use crate::directory::Directory;
 use crate::error::{ClusterError, Fatal};
 use crate::membership;
-use crate::nodes::StartReport;
+use crate::nodes::{StartRefused, StartReport};
+
+/// How long a removed node has to hear of it; well under the two seconds
+/// within which it must be cut off.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(300);
 
 type Step = Result<Outcome, String>;
 
@@ -111,13 +116,33 @@ pub(super) async fn hand_out_key(context: Arc<Context>, key: Arc<IssuingKey>, to
     let mut keyed = Vec::new();
     for number in to {
         let Some(row) = meta.nodes.get(&number) else { continue };
-        match context.ask(row.id, &Ask::KeepIssuingKey { seed: *key.seed() }).await? {
+        match context.ask(row.id, &Ask::KeepIssuingKey { seed: *key.seed() }).await.map_err(text)? {
             Told::Yes => keyed.push(number),
             Told::No(reason) => return Err(format!("{number} does not keep the issuing key: {reason}")),
             _ => return Err(format!("{number}: not understood")),
         }
     }
     Ok(Outcome::Keyed(keyed))
+}
+
+/// Tells a removed node to stop, before its connections are cut: it would
+/// otherwise try for ever to come back.
+pub(super) async fn farewell(context: Arc<Context>, node: NodeId) -> Step {
+    // It may be off, or gone already.
+    let _ = context.ask_within(node, &Ask::Farewell, FAREWELL_LIMIT).await;
+    Ok(Outcome::Cut(node))
+}
+
+/// Asks around while nobody leads `meta`, as far as is known here: whether
+/// this node was removed while it was cut off.
+pub(super) async fn inquire(context: Arc<Context>) -> Step {
+    let meta = context.meta();
+    for row in meta.nodes.values().filter(|row| row.id != context.id) {
+        if let Err(AskError::Revoked) = context.ask(row.id, &Ask::Who).await {
+            return Ok(Outcome::MustStop(StartRefused::NotANode(context.number).into()));
+        }
+    }
+    Err("nobody objects".to_owned())
 }
 
 /// Asks the other voters of `meta` for the issuing key.
