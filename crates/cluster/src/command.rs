@@ -85,8 +85,9 @@ pub enum Command {
         /// The new level.
         to: u32,
     },
-    /// Certificates signed by this key are valid too.
-    AddIssuer {
+    /// From now on certificates are signed by this key; older ones stay valid
+    /// until every node has a new one.
+    RotateIssuer {
         /// Its public half.
         key: [u8; 32],
     },

@@ -85,8 +85,11 @@ impl Context {
     }
 
     /// A certificate for `node`, signed by any voter of `meta`.
-    pub(crate) async fn certificate_for(&self, node: NodeId) -> Result<Vec<u8>, ClusterError> {
-        let meta = self.meta();
+    pub(crate) async fn certificate_for(
+        &self,
+        meta: &MetaState,
+        node: NodeId,
+    ) -> Result<Vec<u8>, ClusterError> {
         let mut signers: Vec<NodeId> = meta
             .replicas_of(GroupId::META)
             .iter()

@@ -36,6 +36,9 @@ pub fn next(meta: &MetaState, out: &OutOfReach, pace: Pace) -> Option<Command> {
     if let Some(done) = drained(meta) {
         return Some(Command::Remove { number: done, force: false });
     }
+    if let Some(key) = meta.retired_issuer() {
+        return Some(Command::RetireIssuer { key });
+    }
     let mut changes = take_back(meta, out);
     changes.extend(steps(meta, out, pace, &changes));
     (!changes.is_empty()).then_some(Command::Assign { changes })

@@ -169,8 +169,16 @@ impl Cluster {
         self.context.propose(&Command::Leave { number }).await?;
         let mut followed = self.context.meta.clone();
         let gone = followed.wait_for(|meta| meta.cluster.is_some() && !meta.nodes.contains_key(&number));
+        let gone = async {
+            tokio::select! {
+                biased;
+                // This node itself was removed: it hears of it before the rest.
+                _ = self.must_stop(), if number == self.context.number => Ok(()),
+                gone = gone => gone.map(drop),
+            }
+        };
         match tokio::time::timeout(patience, gone).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(ClusterError::Stopping),
             Err(_) => {
                 let meta = self.context.meta();

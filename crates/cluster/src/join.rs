@@ -46,7 +46,9 @@ async fn judge(context: &Context, attempt: &JoinAttempt) -> Result<JoinReply, Cl
     let Answer::Admitted { number, name } = answer else {
         return Err(crate::command::Refusal::Bad("meta gave another answer".to_owned()).into());
     };
-    let certificate = context.certificate_for(attempt.joiner).await?;
+    // Not this node's replica: it may have joined a moment ago itself.
+    let meta = context.meta_now().await?;
+    let certificate = context.certificate_for(&meta, attempt.joiner).await?;
     tracing::info!(%number, name, joiner = %attempt.joiner.short(), source = %attempt.source, "admitted");
-    Ok(JoinReply { number, name, certificate, known: known(&context.meta()) })
+    Ok(JoinReply { number, name, certificate, known: known(&meta) })
 }

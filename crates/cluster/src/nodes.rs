@@ -55,6 +55,10 @@ pub struct NodeRow {
     pub boot: BootId,
     /// Highest feature level that this process understands.
     pub features: u32,
+    /// The issuing key that signed the certificate it shows.
+    pub issuer: [u8; 32],
+    /// Whether it has had the issuing key that is in use: it voted in `meta`.
+    pub knows_issuing_key: bool,
     /// Active or leaving.
     pub state: NodeState,
     /// State time of its admission, in ms since the epoch.
@@ -98,6 +102,8 @@ pub struct StartReport {
     pub clients: BTreeMap<String, SocketAddr>,
     /// Highest feature level that it understands.
     pub features: u32,
+    /// The issuing key that signed the certificate it shows.
+    pub issuer: [u8; 32],
 }
 
 /// Why a start is not accepted. The process must stop.
@@ -183,6 +189,8 @@ impl Applicant {
             incarnation: Incarnation(0),
             boot: BootId(0),
             features: self.features,
+            issuer: [0; 32],
+            knows_issuing_key: false,
             state: NodeState::Active,
             admitted_ms: now_ms,
         }
@@ -215,7 +223,7 @@ pub fn free_name(nodes: &BTreeMap<NodeNumber, NodeRow>, wanted: &str) -> String 
 
 impl NodeRow {
     /// Accepts a start, or says why the process must stop. Asking again with
-    /// the same boot id changes nothing but the addresses.
+    /// the same boot id changes only what the process says about itself.
     ///
     /// # Errors
     /// [`StartRefused`]; the row is unchanged.
@@ -242,6 +250,7 @@ impl NodeRow {
         self.incarnation = report.incarnation;
         self.boot = report.boot;
         self.features = report.features;
+        self.issuer = report.issuer;
         self.addresses = report.addresses;
         self.clients = report.clients;
         Ok(())
@@ -276,6 +285,7 @@ pub(crate) mod tests {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9000))],
             clients: BTreeMap::new(),
             features: 1,
+            issuer: [8; 32],
         }
     }
 

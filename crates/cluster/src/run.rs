@@ -26,6 +26,7 @@ use crate::error::Fatal;
 use crate::membership;
 use crate::nodes::{StartRefused, StartReport};
 use crate::reconcile::{self, Action, Lead, LocalGroup};
+use crate::state::MetaState;
 
 /// A leader of `meta` looks around this long before it changes anything: it
 /// must first learn who is out of reach.
@@ -62,7 +63,7 @@ pub(crate) enum Work {
     Report,
     /// A fresh certificate.
     Certificate,
-    /// The issuing key that this voter lacks.
+    /// Fetching, replacing or handing out the issuing key.
     IssuingKey,
     /// Asking around whether this node was removed.
     Inquiry,
@@ -251,10 +252,11 @@ impl Agent {
         let out = self.out_of_reach(&suspects);
         let local = self.local_groups();
         let leads_meta = local.get(&GroupId::META).and_then(|replica| replica.leads.clone());
+        let voting = local.get(&GroupId::META).map(|replica| replica.voters.clone()).unwrap_or_default();
         for action in reconcile::actions(&meta, self.context.number, &local, &suspects) {
-            self.act(action);
+            self.act(action, &voting);
         }
-        self.present(leads_meta.is_some());
+        self.present(&meta, leads_meta.is_some());
         if self.context.replication.leader(GroupId::META).is_none() && self.presence.accepted {
             let context = self.context.clone();
             self.start(Work::Inquiry, jobs::inquire(context));
@@ -263,6 +265,7 @@ impl Agent {
             self.keyed.clear();
             return;
         };
+        self.tend_issuing_key(&meta);
         let alone = meta.nodes.len() == 1;
         if (alone || own.lasted >= CONTROLLER_REST)
             && let Some(command) = controller::next(&meta, &out, self.context.settings.pace())
@@ -312,7 +315,25 @@ impl Agent {
         local
     }
 
-    fn act(&mut self, action: Action) {
+    /// What the leader of `meta` owes the other voters: the newest issuing key.
+    fn tend_issuing_key(&mut self, meta: &MetaState) {
+        let Some(cluster) = &meta.cluster else { return };
+        let context = self.context.clone();
+        match self.issuing.clone().filter(|key| Some(key.public()) == meta.newest_issuer()) {
+            None => self.start(Work::IssuingKey, jobs::fetch_key(context)),
+            Some(_) if cluster.rotation_due => self.start(Work::IssuingKey, jobs::rotate_key(context)),
+            Some(key) => {
+                let mut voters = meta.replicas_of(GroupId::META);
+                voters.retain(|n| *n != context.number && !self.keyed.contains(n));
+                if !voters.is_empty() {
+                    self.start(Work::IssuingKey, jobs::hand_out_key(context, key, voters));
+                }
+            }
+        }
+    }
+
+    /// Starts one action; `voting` are the voters that `meta` has now.
+    fn act(&mut self, action: Action, voting: &BTreeSet<NodeNumber>) {
         let work = Work::Group(action.group());
         if self.busy.contains(&work) {
             return;
@@ -320,16 +341,9 @@ impl Agent {
         let context = self.context.clone();
         match action {
             Action::ChangeMembers { group: GroupId::META, voters, learners } => {
-                let Some(key) = self.issuing.clone() else { return self.fetch_issuing_key() };
-                let unkeyed: Vec<_> = voters
-                    .iter()
-                    .copied()
-                    .filter(|n| *n != context.number && !self.keyed.contains(n))
-                    .collect();
-                if unkeyed.is_empty() {
+                // Nobody gets a vote before it has the issuing key.
+                if voters.iter().all(|n| voting.contains(n) || self.keyed.contains(n)) {
                     self.start(work, jobs::change_members(context, GroupId::META, voters, learners));
-                } else {
-                    self.start(work, jobs::hand_out_key(context, key, unkeyed));
                 }
             }
             Action::ChangeMembers { group, voters, learners } => {
@@ -352,11 +366,14 @@ impl Agent {
     }
 
     /// Founding, the start report, the certificate: what this node still owes.
-    fn present(&mut self, leads_meta: bool) {
+    fn present(&mut self, meta: &MetaState, leads_meta: bool) {
         let context = self.context.clone();
         let member = self.directory.membership();
         let certificate = member.and_then(|m| AdmissionCertificate::decode(&m.certificate).ok());
-        let renewal_due = certificate.is_none_or(|own| membership::is_due(&own, context.clock.wall_ms()));
+        let renewal_due = certificate.is_none_or(|own| {
+            let newest = meta.newest_issuer().unwrap_or(own.issuer);
+            own.issuer != newest || membership::is_due(&own, context.clock.wall_ms())
+        });
         if let Some((member, founding)) = member.and_then(|m| Some((m, m.founding.as_ref()?))) {
             if leads_meta && self.issuing.is_some() {
                 let issuer = self.issuing.as_ref().map_or([0; 32], |key| key.public());
@@ -374,11 +391,6 @@ impl Agent {
         if renewal_due {
             self.start(Work::Certificate, jobs::renew(context));
         }
-    }
-
-    fn fetch_issuing_key(&mut self) {
-        let context = self.context.clone();
-        self.start(Work::IssuingKey, jobs::fetch_key(context));
     }
 
     fn answer(&mut self, from: NodeId, ask: Ask, reply: oneshot::Sender<Told>) {

@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use trine_replication::{GroupError, Replication};
 use trine_storage::Workers;
-use trine_transport::{Endpoint, IssuingKey, Transport, Trust};
+use trine_transport::{AdmissionCertificate, Endpoint, IssuingKey, Transport, Trust};
 use trine_types::{Clock, Entropy, GroupId, NodeId, NodeNumber};
 
 use crate::calls::{Ask, SERVICE, Told};
@@ -155,6 +155,7 @@ impl Cluster {
             addresses: parts.doors.peers,
             clients: parts.doors.clients,
             features: FEATURE_LEVEL,
+            issuer: AdmissionCertificate::decode(&member.certificate).map_or([0; 32], |own| own.issuer),
         };
         let suspects = replication.suspects();
         let outside = Outside { trust: parts.trust, fatal, suspects };

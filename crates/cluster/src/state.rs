@@ -35,6 +35,8 @@ pub struct ClusterRow {
     pub feature_level: u32,
     /// The number that the next node gets.
     pub next_number: u64,
+    /// A node that had the issuing key was removed: replace the key.
+    pub rotation_due: bool,
     /// Counts the commands that changed anything.
     pub revision: u64,
 }
@@ -117,6 +119,18 @@ impl MetaState {
         self.nodes.values().filter(|node| node.takes_replicas())
     }
 
+    /// The key that signs certificates now.
+    pub fn newest_issuer(&self) -> Option<[u8; 32]> {
+        self.issuers.iter().max_by_key(|(key, row)| (row.added_ms, **key)).map(|(key, _)| *key)
+    }
+
+    /// A key that signed no certificate in use any more.
+    pub fn retired_issuer(&self) -> Option<[u8; 32]> {
+        let newest = self.newest_issuer()?;
+        let renewed = self.nodes.values().all(|node| node.issuer == newest);
+        self.issuers.keys().copied().find(|key| renewed && *key != newest)
+    }
+
     /// Whether this key may have a certificate.
     pub fn certifiable(&self, id: &NodeId) -> Option<Certifiable> {
         let node = self.node_by_id(id).filter(|_| !self.revoked.contains_key(id))?;
@@ -175,15 +189,7 @@ impl MetaState {
             Command::Settle { group, revision, members } => self.settle(group, revision, members),
             Command::Recreate { groups } => self.recreate(&groups),
             Command::RaiseLevel { to } => self.raise(to),
-            Command::AddIssuer { key } => {
-                if self.issuers.len() >= MAX_ISSUERS && !self.issuers.contains_key(&key) {
-                    return Err(Refusal::Bad(format!(
-                        "{MAX_ISSUERS} issuing keys are valid already; retire one"
-                    )));
-                }
-                self.issuers.entry(key).or_insert(IssuerRow { added_ms: now_ms });
-                Ok(Answer::Done)
-            }
+            Command::RotateIssuer { key } => self.rotate_issuer(key, now_ms),
             Command::RetireIssuer { key } => {
                 if self.issuers.len() <= 1 {
                     return Err(Refusal::Bad(
@@ -224,11 +230,15 @@ impl MetaState {
             partitions,
             feature_level: founder.features.min(FEATURE_LEVEL),
             next_number: 1,
+            rotation_due: false,
             revision: 0,
         });
         self.issuers.insert(issuer, IssuerRow { added_ms: now_ms });
         let answer = self.admit(founder, now_ms)?;
         let first = NodeNumber(1);
+        for node in self.nodes.values_mut() {
+            (node.issuer, node.knows_issuing_key) = (issuer, true);
+        }
         let mut meta = Assignment::unborn(first);
         meta.settle(BTreeSet::from([first]));
         self.assignments.insert(GroupId::META, meta);
@@ -284,6 +294,30 @@ impl MetaState {
         for assignment in self.assignments.values_mut() {
             assignment.forget(number);
         }
+        if let Some(cluster) = self.cluster.as_mut().filter(|_| node.knows_issuing_key) {
+            cluster.rotation_due = true;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn rotate_issuer(&mut self, key: [u8; 32], now_ms: u64) -> Result<Answer, Refusal> {
+        // Keys that signed no certificate in use need not stay valid.
+        self.issuers.retain(|old, _| self.nodes.values().any(|node| node.issuer == *old));
+        if self.issuers.len() >= MAX_ISSUERS {
+            return Err(Refusal::Bad(format!(
+                "{MAX_ISSUERS} issuing keys are in use; let nodes renew first"
+            )));
+        }
+        // Newer than every other, whatever the clock says.
+        let latest_ms = self.issuers.values().map(|row| row.added_ms + 1).max().unwrap_or(0);
+        self.issuers.insert(key, IssuerRow { added_ms: now_ms.max(latest_ms) });
+        if let Some(cluster) = self.cluster.as_mut() {
+            cluster.rotation_due = false;
+        }
+        let voters = self.replicas_of(GroupId::META);
+        for node in self.nodes.values_mut() {
+            node.knows_issuing_key = voters.contains(&node.number);
+        }
         Ok(Answer::Done)
     }
 
@@ -299,6 +333,11 @@ impl MetaState {
                 return Err(Refusal::Bad(format!("{group} cannot be held by {replicas:?}")));
             }
             let row = self.assignments.get_mut(&group).filter(|row| row.revision == revision);
+            if group == GroupId::META {
+                for node in self.nodes.values_mut().filter(|node| replicas.contains(&node.number)) {
+                    node.knows_issuing_key = true;
+                }
+            }
             row.ok_or(Refusal::Outdated)?.assign(replicas);
         }
         Ok(Answer::Done)

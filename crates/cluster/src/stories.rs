@@ -88,6 +88,15 @@ async fn a_removed_node_is_emptied_cut_and_stops() {
     }
     let summary = nodes[0].cluster.summary().expect("known");
     assert_eq!(summary.tolerates, 1, "{summary:?}");
+    // It had voted in meta, so its issuing key is worth nothing any more.
+    let founded = nodes[0].cluster.meta().borrow().nodes[&NodeNumber(1)].admitted_ms;
+    let mut meta = nodes[1].cluster.meta();
+    let rotated =
+        meta.wait_for(|meta| meta.issuers.len() == 1 && meta.issuers.values().all(|i| i.added_ms > founded));
+    assert!(within("the issuing key is replaced", rotated).await.is_ok());
+    let ticket = nodes[1].ticket().await;
+    let fifth = world.start(Machinery::new(5, "five"), By::Ticket(ticket)).await.expect("joined");
+    within("the new node is in", fifth.cluster.settled(4)).await;
 }
 
 #[tokio::test(start_paused = true)]

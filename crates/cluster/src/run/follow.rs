@@ -92,6 +92,9 @@ impl Agent {
         let Ok(decoded) = AdmissionCertificate::decode(&certificate) else { return };
         let Some(member) = self.directory.membership().cloned() else { return };
         self.store(Membership { certificate, ..member }).await;
+        // Who signed it is part of what a node reports.
+        self.presence.report.issuer = decoded.issuer;
+        self.presence.accepted = false;
         self.outside.trust.send_modify(|trust| trust.certificate = Some(decoded));
     }
 
@@ -118,6 +121,7 @@ impl Agent {
         let directory = self.directory.clone();
         if self.write(move || directory.store_issuing_seed(seed)).await.is_some() {
             self.issuing = seed.map(|seed| Arc::new(IssuingKey::from_seed(seed)));
+            self.keyed.clear();
             tracing::info!(kept = seed.is_some(), group = %GroupId::META, "issuing key");
         }
     }

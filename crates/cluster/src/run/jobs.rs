@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use trine_replication::GroupError;
-use trine_transport::IssuingKey;
+use trine_transport::{AdmissionCertificate, IssuingKey};
 use trine_types::{GroupId, NodeId, NodeNumber};
 
 use super::Outcome;
@@ -54,8 +54,13 @@ pub(super) async fn report(context: Arc<Context>, report: StartReport) -> Step {
 }
 
 pub(super) async fn renew(context: Arc<Context>) -> Step {
-    let id = context.id;
-    context.certificate_for(id).await.map(Outcome::Certificate).map_err(text)
+    let meta = context.meta_now().await.map_err(text)?;
+    let certificate = context.certificate_for(&meta, context.id).await.map_err(text)?;
+    let issuer = AdmissionCertificate::decode(&certificate).map_err(text)?.issuer;
+    if meta.newest_issuer() != Some(issuer) {
+        return Err("the voters do not keep the newest issuing key yet".to_owned());
+    }
+    Ok(Outcome::Certificate(certificate))
 }
 
 pub(super) async fn open(context: Arc<Context>, group: GroupId) -> Step {
@@ -110,19 +115,21 @@ pub(super) async fn transfer(context: Arc<Context>, group: GroupId, to: NodeNumb
     context.replication.transfer_leader(group, to).await.map(|()| Outcome::Done).map_err(text)
 }
 
-/// Gives the issuing key to nodes that are about to vote in `meta`.
+/// Gives the issuing key to nodes that vote in `meta`, or are about to.
 pub(super) async fn hand_out_key(context: Arc<Context>, key: Arc<IssuingKey>, to: Vec<NodeNumber>) -> Step {
     let meta = context.meta();
     let mut keyed = Vec::new();
+    let mut reason = "no such nodes".to_owned();
     for number in to {
         let Some(row) = meta.nodes.get(&number) else { continue };
-        match context.ask(row.id, &Ask::KeepIssuingKey { seed: *key.seed() }).await.map_err(text)? {
-            Told::Yes => keyed.push(number),
-            Told::No(reason) => return Err(format!("{number} does not keep the issuing key: {reason}")),
-            _ => return Err(format!("{number}: not understood")),
+        match context.ask(row.id, &Ask::KeepIssuingKey { seed: *key.seed() }).await {
+            Ok(Told::Yes) => keyed.push(number),
+            Ok(Told::No(why)) => reason = format!("{number}: {why}"),
+            Ok(_) => reason = format!("{number}: not understood"),
+            Err(error) => reason = format!("{number}: {error}"),
         }
     }
-    Ok(Outcome::Keyed(keyed))
+    if keyed.is_empty() { Err(reason) } else { Ok(Outcome::Keyed(keyed)) }
 }
 
 /// Tells a removed node to stop, before its connections are cut: it would
@@ -145,19 +152,27 @@ pub(super) async fn inquire(context: Arc<Context>) -> Step {
     Err("nobody objects".to_owned())
 }
 
-/// Asks the other voters of `meta` for the issuing key.
+/// Asks the other voters of `meta` for the newest issuing key; makes a new one
+/// when all of them answer that they have lost it too.
 pub(super) async fn fetch_key(context: Arc<Context>) -> Step {
     let meta = context.meta();
     for number in meta.replicas_of(GroupId::META) {
         let Some(row) = meta.nodes.get(&number).filter(|row| row.id != context.id) else { continue };
-        if let Ok(Told::IssuingKey(seed)) = context.ask(row.id, &Ask::GiveIssuingKey).await {
-            let public = IssuingKey::from_seed(seed).public();
-            if meta.issuers.contains_key(&public) {
-                return Ok(Outcome::Key(seed));
-            }
+        if let Told::IssuingKey(seed) = context.ask(row.id, &Ask::GiveIssuingKey).await.map_err(text)?
+            && Some(IssuingKey::from_seed(seed).public()) == meta.newest_issuer()
+        {
+            return Ok(Outcome::Key(seed));
         }
     }
-    Err("no voter of meta gives the issuing key".to_owned())
+    rotate_key(context).await
+}
+
+/// Makes a new issuing key and has every certificate signed afresh by it.
+pub(super) async fn rotate_key(context: Arc<Context>) -> Step {
+    let key = IssuingKey::generate(&*context.entropy);
+    tracing::info!("a new issuing key replaces the old one");
+    context.propose(&Command::RotateIssuer { key: key.public() }).await.map_err(text)?;
+    Ok(Outcome::Key(*key.seed()))
 }
 
 /// Keeps the issuing key, durably before the answer.

@@ -118,6 +118,28 @@ fn the_feature_level_rises_when_all_nodes_know_it() {
 }
 
 #[test]
+fn the_issuing_key_is_replaced_when_a_node_that_had_it_is_removed() {
+    let mut meta = created(1);
+    join(&mut meta, 2);
+    meta.apply(4_000, Command::Start(report(1, 1, 1)));
+    assert_eq!(meta.apply(4_000, Command::Remove { number: NodeNumber(2), force: false }), Answer::Done);
+    assert!(!meta.cluster.as_ref().expect("created").rotation_due, "it never voted in meta");
+    join(&mut meta, 3);
+    let voters = vec![NodeNumber(1), NodeNumber(3)];
+    meta.apply(4_000, Command::Assign { changes: vec![(GroupId::META, 1, voters)] });
+    assert_eq!(meta.apply(4_000, Command::Remove { number: NodeNumber(3), force: true }), Answer::Done);
+    assert!(meta.cluster.as_ref().expect("created").rotation_due);
+    assert_eq!(meta.apply(4_000, Command::RotateIssuer { key: [9; 32] }), Answer::Done);
+    assert_eq!((meta.newest_issuer(), meta.retired_issuer()), (Some([9; 32]), None));
+    let mut renewed = report(1, 1, 1);
+    renewed.issuer = [9; 32];
+    meta.apply(4_000, Command::Start(renewed));
+    assert_eq!(meta.retired_issuer(), Some([8; 32]));
+    assert_eq!(meta.apply(4_000, Command::RetireIssuer { key: [8; 32] }), Answer::Done);
+    assert!(matches!(meta.apply(4_000, Command::RetireIssuer { key: [9; 32] }), Answer::Refused(_)));
+}
+
+#[test]
 fn only_lost_groups_are_recreated() {
     let mut meta = created(2);
     join(&mut meta, 2);
