@@ -55,6 +55,9 @@ pub(crate) enum Event {
 pub(crate) enum Work {
     /// A replica of this node.
     Group(GroupId),
+    /// Rewriting the members of a replica of this node; meanwhile it is closed
+    /// and nothing else may open it.
+    Recovery(GroupId),
     /// The next step of the whole cluster.
     Controller,
     /// Putting the founder's decisions into the log.
@@ -335,7 +338,7 @@ impl Agent {
     /// Starts one action; `voting` are the voters that `meta` has now.
     fn act(&mut self, action: Action, voting: &BTreeSet<NodeNumber>) {
         let work = Work::Group(action.group());
-        if self.busy.contains(&work) {
+        if self.busy.contains(&work) || self.busy.contains(&Work::Recovery(action.group())) {
             return;
         }
         let context = self.context.clone();
@@ -422,7 +425,7 @@ impl Agent {
                 );
             }
             Ask::Recover { group, lost } => {
-                self.start(Work::Words, jobs::recover(context, group, lost, reply));
+                self.start(Work::Recovery(group), jobs::recover(context, group, lost, reply));
             }
             Ask::Farewell => {
                 let meta = context.meta();

@@ -78,11 +78,11 @@ async fn a_removed_node_is_emptied_cut_and_stops() {
     let world = World::new();
     let nodes = world.cluster(4, 4).await;
     nodes[0].write(0, "kept").await;
-    let removed = nodes[0].cluster.remove_node(NodeNumber(3), false, LIMIT);
+    let removed = nodes[0].cluster.remove_node(NodeNumber(2), false, LIMIT);
     within("the removal", removed).await.expect("removed");
-    let fatal = within("the removed node stops", nodes[2].cluster.must_stop()).await;
-    assert_eq!(fatal, Fatal::Refused(StartRefused::NotANode(NodeNumber(3))));
-    for node in [&nodes[0], &nodes[1], &nodes[3]] {
+    let fatal = within("the removed node stops", nodes[1].cluster.must_stop()).await;
+    assert_eq!(fatal, Fatal::Refused(StartRefused::NotANode(NodeNumber(2))));
+    for node in [&nodes[0], &nodes[2], &nodes[3]] {
         within("the rest settles", node.cluster.settled(3)).await;
         assert_eq!(node.read(0).await, "kept");
     }
@@ -90,11 +90,11 @@ async fn a_removed_node_is_emptied_cut_and_stops() {
     assert_eq!(summary.tolerates, 1, "{summary:?}");
     // It had voted in meta, so its issuing key is worth nothing any more.
     let founded = nodes[0].cluster.meta().borrow().nodes[&NodeNumber(1)].admitted_ms;
-    let mut meta = nodes[1].cluster.meta();
+    let mut meta = nodes[2].cluster.meta();
     let rotated =
         meta.wait_for(|meta| meta.issuers.len() == 1 && meta.issuers.values().all(|i| i.added_ms > founded));
     assert!(within("the issuing key is replaced", rotated).await.is_ok());
-    let ticket = nodes[1].ticket().await;
+    let ticket = nodes[2].ticket().await;
     let fifth = world.start(Machinery::new(5, "five"), By::Ticket(ticket)).await.expect("joined");
     within("the new node is in", fifth.cluster.settled(4)).await;
 }
@@ -173,6 +173,9 @@ async fn what_is_left_goes_on_after_a_lost_majority() {
     for node in nodes.drain(1..).collect::<Vec<_>>() {
         node.kill(&world.net).await;
     }
+    let mut suspects = nodes[0].replication.suspects();
+    let seen = within("their loss is seen", suspects.wait_for(|suspects| *suspects == lost)).await.is_ok();
+    assert!(seen);
     let plan = within("a plan", nodes[0].cluster.plan_recovery(&lost)).await.expect("planned");
     assert_eq!(plan.groups.len(), 3, "{plan:?}");
     within("the recovery", nodes[0].cluster.recover(&lost)).await.expect("recovered");
