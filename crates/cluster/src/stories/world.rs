@@ -218,8 +218,6 @@ impl Node {
 
 /// What `future` gives, which must not take longer than [`LIMIT`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(LIMIT, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {LIMIT:?}"),
-    }
+    let in_time = tokio::time::timeout(LIMIT, future).await;
+    in_time.unwrap_or_else(|late| panic!("{what}: not within {LIMIT:?}: {late}"))
 }
