@@ -2,6 +2,8 @@
 //! sweeps.
 
 mod connection;
+#[cfg(test)]
+mod golden;
 mod lanes;
 mod pipeline;
 mod serve;

@@ -81,7 +81,13 @@ impl Collected {
         argv: &[Bytes],
     ) -> Result<Verdict, Refusal> {
         Ok(match (spec.name, &mut self.open) {
-            ("multi", Some(_)) => return Err(Refusal::Text("ERR MULTI calls can not be nested")),
+            // These two refuse the command and let the transaction be.
+            ("multi", Some(_)) => {
+                Verdict::Answered(Refusal::Text("ERR MULTI calls can not be nested").into())
+            }
+            ("watch", Some(_)) => {
+                Verdict::Answered(Refusal::Text("ERR WATCH inside MULTI is not allowed").into())
+            }
             ("multi", open) => {
                 *open = Some(Open::default());
                 Verdict::Answered(Value::OK)
@@ -93,7 +99,6 @@ impl Collected {
             }
             ("exec", None) => return Err(Refusal::Text("ERR EXEC without MULTI")),
             ("exec", Some(_)) => self.execute(partitions)?,
-            ("watch", Some(_)) => return Err(Refusal::Text("ERR WATCH inside MULTI is not allowed")),
             ("unwatch", None) => {
                 self.watched().clear();
                 Verdict::Answered(Value::OK)

@@ -105,14 +105,14 @@ impl Groups for Gated {
     }
 }
 
-struct House {
+pub(super) struct House {
     database: Database,
     clock: Arc<TestClock>,
     disk_low: Arc<AtomicBool>,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let clock = Arc::new(TestClock(AtomicU64::new(1_700_000_000_000)));
         let groups = MemoryGroups::new(16, clock.clone()).unwrap();
         Self::over(clock, Arc::new(groups))
@@ -133,7 +133,7 @@ impl House {
         Self { database: Database::new(parts), clock, disk_low }
     }
 
-    async fn open(&self) -> Client {
+    pub(super) async fn open(&self) -> Client {
         let address = "127.0.0.1:0".parse().unwrap();
         let listener =
             Listeners::bind_loopback("redis", address, Limits::default(), TOO_MANY_CONNECTIONS).unwrap();
@@ -159,8 +159,8 @@ impl Desk {
     }
 }
 
-struct Client {
-    stream: TcpStream,
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
     input: BytesMut,
 }
 
