@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use trine_transport::{Contact, Secret, Ticket};
@@ -169,12 +170,18 @@ impl Cluster {
         self.context.propose(&Command::Leave { number }).await?;
         let mut followed = self.context.meta.clone();
         let gone = followed.wait_for(|meta| meta.cluster.is_some() && !meta.nodes.contains_key(&number));
+        // If this node itself was removed, it hears of it before the rest.
+        let own = async {
+            if number == self.context.number {
+                drop(self.must_stop().await)
+            } else {
+                std::future::pending().await
+            }
+        };
         let gone = async {
-            tokio::select! {
-                biased;
-                // This node itself was removed: it hears of it before the rest.
-                _ = self.must_stop(), if number == self.context.number => Ok(()),
-                gone = gone => gone.map(drop),
+            match futures::future::select(Box::pin(own), Box::pin(gone)).await {
+                Either::Left(((), _)) => Ok(()),
+                Either::Right((gone, _)) => gone.map(drop),
             }
         };
         match tokio::time::timeout(patience, gone).await {
