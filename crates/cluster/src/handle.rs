@@ -173,9 +173,9 @@ impl Cluster {
         // If this node itself was removed, it hears of it before the rest.
         let own = async {
             if number == self.context.number {
-                drop(self.must_stop().await)
+                drop(self.must_stop().await);
             } else {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let gone = async {
