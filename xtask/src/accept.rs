@@ -4,7 +4,7 @@
 //! | file | promises |
 //! |---|---|
 //! | [`clone`] | the README's two commands from a clean clone |
-//! | [`outside`] | unmodified clients, a traced majority, peers' certificates, fuzzed parsers |
+//! | [`outside`] | unmodified clients, a traced majority, the simulator, peers' certificates, fuzzed parsers |
 //! | [`survival`] | kill, pause and cut under load; full CPU load |
 //! | [`speed`] | side by side with etcd and Redis |
 //! | [`cost`] | idle cost, time to start |
@@ -76,6 +76,8 @@ const GROUND: &[Experiment] = &[
     Experiment { name: "SIGSTOP", long: false, run: survival::pause },
     Experiment { name: "cut link", long: false, run: survival::cut },
     Experiment { name: "trace", long: false, run: outside::trace },
+    Experiment { name: "simulator", long: false, run: outside::simulator },
+    Experiment { name: "planted bugs", long: true, run: outside::planted },
     Experiment { name: "full CPU load", long: true, run: survival::full_load },
     Experiment { name: "speed", long: false, run: speed::thresholds },
     Experiment { name: "idle cost", long: false, run: cost::idle },

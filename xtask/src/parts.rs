@@ -11,7 +11,7 @@ mod demo;
 mod durability;
 mod faults;
 pub(crate) mod lint;
-mod simulator;
+pub(crate) mod simulator;
 mod tidy;
 
 /// How many checks of a part held, and what to read when some did not.
@@ -43,6 +43,10 @@ impl Count {
 pub(crate) trait Part {
     /// What `cargo xtask test NAME` calls it.
     fn name(&self) -> &'static str;
+    /// Whether it runs when no part is named.
+    fn always(&self) -> bool {
+        true
+    }
     /// Runs it; an error is one failure.
     fn run(&self) -> Result<Count, Trouble>;
 }
@@ -54,6 +58,7 @@ fn all() -> Vec<Box<dyn Part>> {
         Box::new(lint::Lint),
         Box::new(crates::Crates),
         Box::new(simulator::Simulator),
+        Box::new(simulator::Planted),
         Box::new(clients::Clients),
         Box::new(durability::Durability),
         Box::new(faults::Faults),
@@ -71,7 +76,8 @@ pub(crate) fn run(wanted: &[String]) -> bool {
     let mut total = Count::default();
     let mut summary = Vec::new();
     for part in all() {
-        if !wanted.is_empty() && !wanted.iter().any(|name| name == part.name()) {
+        let named = wanted.iter().any(|name| name == part.name());
+        if !(named || wanted.is_empty() && part.always()) {
             continue;
         }
         println!("== {}", part.name());

@@ -3,7 +3,7 @@
 use super::Line;
 use crate::command::{Build, Trouble, cargo, root, run};
 use crate::durability;
-use crate::parts::{clients, crates};
+use crate::parts::{clients, crates, simulator};
 
 /// redis-py plain and cluster, redis-cli, redis-benchmark, on each node.
 pub(super) fn clients() -> Result<Vec<Line>, Trouble> {
@@ -19,6 +19,20 @@ pub(super) fn trace() -> Result<Vec<Line>, Trouble> {
     let good = verdict.acknowledged == durability::EXPECTED && verdict.early.is_empty();
     let figure = format!("{} acknowledgements traced, {} early", verdict.acknowledged, verdict.early.len());
     Ok(vec![Line::of(good, "no acknowledgement before its fdatasync, on a traced majority", figure)])
+}
+
+/// Two hundred seeds of whole clusters.
+pub(super) fn simulator() -> Result<Vec<Line>, Trouble> {
+    let begin = std::time::Instant::now();
+    let count = simulator::seeds()?;
+    let figure = format!("{} s\n{}", begin.elapsed().as_secs(), count.report);
+    Ok(vec![Line::of(count.failed == 0, "200 seeds of the simulator pass", figure)])
+}
+
+/// Bugs that the simulator must catch.
+pub(super) fn planted() -> Result<Vec<Line>, Trouble> {
+    let count = simulator::planted()?;
+    Ok(vec![Line::of(count.failed == 0, "each planted bug is caught within 50 seeds", count.report)])
 }
 
 /// Unknown, expired and revoked certificates, tickets: the suites of their rooms.
