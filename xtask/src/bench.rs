@@ -87,8 +87,9 @@ pub(crate) fn measure() -> Result<Vec<Row>, Trouble> {
 
 /// Measures, prints the table and writes the page.
 pub(crate) fn database() -> Result<(), Trouble> {
+    let busy = load_average();
     let rows = measure()?;
-    let page = page(&rows);
+    let page = page(&rows, &busy);
     println!("{page}");
     let path = root().join(PAGE);
     if let Some(folder) = path.parent() {
@@ -98,10 +99,10 @@ pub(crate) fn database() -> Result<(), Trouble> {
 }
 
 /// The table with its method.
-fn page(rows: &[Row]) -> String {
+fn page(rows: &[Row], busy: &str) -> String {
     let mut page = String::from(include_str!("bench/method.md"));
     page.push_str("\n## Measured\n");
-    let _ = writeln!(page, "{}\n", machine());
+    let _ = writeln!(page, "{} Load average of the machine before the run: {busy}.\n", machine());
     page.push_str(
         "| work | Trine, 3 nodes | etcd, 3 members | Redis, 1 node | Trine : etcd | Trine : Redis |\n",
     );
@@ -126,7 +127,13 @@ fn ratio(ours: &Figure, other: &Figure) -> String {
     if other.rate > 0.0 { format!("{:.2}", ours.rate / other.rate) } else { "-".to_owned() }
 }
 
-/// Processor, cores, memory and versions.
+/// What else the machine was doing; near zero is a fair run.
+fn load_average() -> String {
+    let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    averages.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Processor, cores and versions.
 fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -148,7 +155,7 @@ mod tests {
         let figure = |rate| Figure { rate, p50: 1.0, p99: 2.0 };
         let row =
             Row { work: Work::ManyWriters, trine: figure(300.0), etcd: figure(100.0), redis: figure(200.0) };
-        let page = page(&[row]);
+        let page = page(&[row], "0.1");
         assert!(page.contains("| 3.00 | 1.50 |"), "{page}");
     }
 }
