@@ -147,7 +147,7 @@ pub fn view(status: trine_replication::GroupStatus) -> ReplicaView {
         last_index: status.last_index,
         committed: status.committed,
         applied: status.applied,
-        digest: (status.digest, status.digest_index),
+        digest: (status.digest, status.applied),
     }
 }
 

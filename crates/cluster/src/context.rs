@@ -155,7 +155,7 @@ fn report(status: trine_replication::GroupStatus) -> ReplicaReport {
         committed: status.committed,
         applied: status.applied,
         digest: status.digest,
-        digest_index: status.digest_index,
+        digest_index: status.applied,
         hibernating: status.hibernating,
     }
 }

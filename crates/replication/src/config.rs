@@ -31,13 +31,11 @@ pub struct Config {
     /// leaders. Shorter fails over sooner and is wrong more often under CPU
     /// starvation. Default 300 ms.
     pub suspect_after: Duration,
-    /// Batches of one group that are on their way at once. One gives the
-    /// fattest batches, and a round costs more than what it carries; two keep
-    /// the disk and the network busy at the same time. Default 1.
-    pub batches_in_flight: usize,
-    /// Frames of one link that are on their way at once; as for batches, fewer
-    /// are fatter. Default 1.
-    pub frames_in_flight: usize,
+    /// Batches of one group, and frames of one link, that are on their way at
+    /// once. One makes the fattest, and a round costs more than what it
+    /// carries; two keep the disk and the network busy at the same time.
+    /// Default 1.
+    pub in_flight: usize,
     /// Commands of one group that wait or are on their way from this node.
     /// Default 65,536.
     pub waiting_commands: usize,
@@ -70,8 +68,7 @@ impl Default for Config {
             append_deadline: Duration::from_secs(5),
             chunk_deadline: Duration::from_secs(30),
             suspect_after: Duration::from_millis(300),
-            batches_in_flight: 1,
-            frames_in_flight: 1,
+            in_flight: 1,
             waiting_commands: 65_536,
             waiting_bytes: 64 << 20,
             keep_entries: 4096,
@@ -110,9 +107,9 @@ impl Config {
         if self.suspect_after < LIVENESS_INTERVAL * 3 {
             return refuse("suspect_after must be at least three liveness intervals");
         }
-        let zero = [self.batches_in_flight, self.frames_in_flight, self.waiting_commands, self.waiting_bytes];
+        let zero = [self.in_flight, self.waiting_commands, self.waiting_bytes];
         if zero.contains(&0) {
-            return refuse("batches, frames and commands in flight must not be 0");
+            return refuse("batches and commands in flight must not be 0");
         }
         Ok(ValidConfig(self))
     }

@@ -282,7 +282,7 @@ impl Replication {
 
     /// Nodes that this node shares groups with and has not heard of lately.
     pub fn suspects(&self) -> watch::Receiver<BTreeSet<NodeNumber>> {
-        self.node.liveness.suspects.subscribe()
+        self.node.boards.liveness.suspects.subscribe()
     }
 
     /// Stops every replica and task. Calls that wait fail with `ShutDown`.

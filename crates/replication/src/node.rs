@@ -121,6 +121,13 @@ pub(crate) struct Route {
     pub(crate) hint: watch::Sender<Hint>,
 }
 
+/// What the tasks of all groups of a node tell each other.
+pub(crate) struct Boards {
+    pub(crate) pace: Pace,
+    pub(crate) liveness: LivenessView,
+    pub(crate) digests: DigestBoard,
+}
+
 /// See the module.
 pub(crate) struct Node {
     pub(crate) number: NodeNumber,
@@ -138,9 +145,7 @@ pub(crate) struct Node {
     pub(crate) opening: tokio::sync::Mutex<()>,
     pub(crate) runtime: Handle,
     pub(crate) peers: watch::Sender<Arc<BTreeMap<NodeNumber, NodeId>>>,
-    pub(crate) pace: Pace,
-    pub(crate) liveness: LivenessView,
-    pub(crate) digests: DigestBoard,
+    pub(crate) boards: Boards,
     // Read for every call, written when a group is first used; a task that
     // owned it would cost every call two wake-ups.
     routes: RwLock<BTreeMap<GroupId, Arc<Route>>>,
@@ -163,9 +168,11 @@ impl Node {
             opening: tokio::sync::Mutex::new(()),
             runtime: Handle::current(),
             peers: watch::Sender::new(Arc::new(me)),
-            pace: Pace::new(),
-            liveness: LivenessView::default(),
-            digests: DigestBoard::default(),
+            boards: Boards {
+                pace: Pace::new(),
+                liveness: LivenessView::default(),
+                digests: DigestBoard::default(),
+            },
             routes: RwLock::default(),
         })
     }

@@ -49,12 +49,8 @@ pub struct GroupStatus {
     pub committed: u64,
     /// The last entry whose effect is in the state here.
     pub applied: u64,
-    /// The last entry that was removed from the local log.
-    pub purged: u64,
-    /// The digest of the state at `digest_index`.
+    /// The digest of the state at `applied`.
     pub digest: u64,
-    /// Equal to `applied` of the same moment.
-    pub digest_index: u64,
     /// State time, milliseconds since the epoch.
     pub time_ms: u64,
     /// Whether the replica's ticker is parked.
@@ -101,9 +97,7 @@ pub(crate) fn status_of(node: &Node, group: GroupId, local: &Local) -> GroupStat
         // may be ahead of the local log. What was applied is committed, too.
         committed: index(&metrics.local_committed).max(index(&applied.last)),
         applied: index(&applied.last),
-        purged: index(&metrics.purged),
         digest: applied.digest,
-        digest_index: index(&applied.last),
         time_ms: applied.time_ms,
         hibernating: local.parked.load(Ordering::Relaxed),
         lag: lag

@@ -261,10 +261,10 @@ impl Front {
 
     /// Whether there is something to send that waits for company.
     fn waits_for_slot(&mut self) -> bool {
-        let limit = self.node.config.frames_in_flight;
+        let limit = self.node.config.in_flight;
         let may_send = match &self.target {
             Target::Here(_) => self.proposer.may_write(),
-            Target::There(..) => self.frames.len() < self.node.pace.allowed(limit),
+            Target::There(..) => self.frames.len() < self.node.boards.pace.allowed(limit),
             Target::Nobody => false,
         };
         if !may_send || (self.proposer.is_empty() && !self.link.has_frame()) {
@@ -278,7 +278,7 @@ impl Front {
                 false
             }
             None => {
-                self.slot = self.node.pace.slot();
+                self.slot = self.node.boards.pace.slot();
                 self.slot.is_some()
             }
         }
@@ -310,15 +310,15 @@ impl Front {
                 }
             }
             Target::There(asked, key) => {
-                let limit = self.node.config.frames_in_flight;
-                while self.frames.len() < self.node.pace.allowed(limit) {
+                let limit = self.node.config.in_flight;
+                while self.frames.len() < self.node.boards.pace.allowed(limit) {
                     let Some(frame) = self.link.next_frame() else { break };
                     let (session, first) = (frame.part.session, frame.part.first);
                     let body = encode_propose(self.group, &frame.part);
                     let deadline = self.node.config.frame_deadline;
                     let call = self.node.endpoint.call(key, Lane::Request, PROPOSE, body, deadline);
                     let generation = frame.generation;
-                    let counted = self.node.pace.begin();
+                    let counted = self.node.boards.pace.begin();
                     self.frames.push(FrameInFlight {
                         call,
                         asked,

@@ -251,7 +251,7 @@ impl Liveness {
     /// Who has been silent for too long; the rest of silence of each.
     fn judge(&self) -> BTreeMap<NodeNumber, Instant> {
         let now = Instant::now();
-        let heard = self.node.liveness.heard();
+        let heard = self.node.boards.liveness.heard();
         let mut silent = BTreeMap::new();
         for (number, expected) in &self.expected {
             let last = heard.get(number).map_or(*expected, |heard| heard.at.max(self.started));
@@ -264,7 +264,7 @@ impl Liveness {
         }
         drop(heard);
         let suspects: BTreeSet<NodeNumber> = silent.keys().copied().collect();
-        self.node.liveness.suspects.send_if_modified(|known| {
+        self.node.boards.liveness.suspects.send_if_modified(|known| {
             let changed = *known != suspects;
             if changed {
                 tracing::info!(?suspects, "suspected nodes");
@@ -277,7 +277,7 @@ impl Liveness {
 
     /// Peers that are heard of with a new incarnation: they know no leaders.
     fn returned(&mut self) -> BTreeSet<NodeNumber> {
-        let heard = self.node.liveness.heard();
+        let heard = self.node.boards.liveness.heard();
         let mut returned = BTreeSet::new();
         for (number, heard) in heard.iter() {
             if self.greeted.get(number) != Some(&heard.incarnation) {
@@ -292,7 +292,7 @@ impl Liveness {
     /// that is far off their median must not stamp commands.
     async fn mind_clock(&mut self, locals: &[(GroupId, Arc<Local>)], silent: &BTreeMap<NodeNumber, Instant>) {
         let mut offsets: Vec<i64> = {
-            let heard = self.node.liveness.heard();
+            let heard = self.node.boards.liveness.heard();
             let alive = heard.iter().filter(|(number, _)| !silent.contains_key(number));
             alive.filter_map(|(_, heard)| heard.offset_ms()).collect()
         };
@@ -376,6 +376,7 @@ impl Liveness {
             Some(leader) => {
                 let asserted = self
                     .node
+                    .boards
                     .liveness
                     .heard()
                     .get(&leader)

@@ -113,7 +113,7 @@ fn take_report(
         let metrics = metrics.borrow_watched();
         metrics.membership_config.voter_ids().map(NodeNumber).collect()
     };
-    let reports = node.digests.note(group, index, from, digest);
+    let reports = node.boards.digests.note(group, index, from, digest);
     let digest = match finding(&voters, &reports) {
         Finding::Nothing => return,
         Finding::Minority(digest) => Some(digest),

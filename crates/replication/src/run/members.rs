@@ -182,7 +182,7 @@ pub(crate) async fn hand_over(node: &Arc<Node>, group: GroupId, local: &Local) {
         return;
     }
     let (voters, _) = members(local);
-    let suspects = node.liveness.suspects.borrow().clone();
+    let suspects = node.boards.liveness.suspects.borrow().clone();
     let best = {
         let metrics = local.raft.data_metrics();
         let metrics = metrics.borrow_watched();

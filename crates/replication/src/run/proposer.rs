@@ -115,7 +115,7 @@ impl Proposer {
 
     /// Whether another batch may leave.
     pub(crate) fn may_write(&self) -> bool {
-        self.in_flight.len() < self.node.pace.allowed(self.node.config.batches_in_flight)
+        self.in_flight.len() < self.node.boards.pace.allowed(self.node.config.in_flight)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -200,6 +200,11 @@ impl Proposer {
         if let Err(error) = local.raft.client_write_ff(Command(batch.encode()), Some(responder)).await {
             tracing::debug!(group = %self.group, %error, "a batch was not taken");
         }
-        self.in_flight.push_back(InFlight { written, origins, control, _counted: self.node.pace.begin() });
+        self.in_flight.push_back(InFlight {
+            written,
+            origins,
+            control,
+            _counted: self.node.boards.pace.begin(),
+        });
     }
 }

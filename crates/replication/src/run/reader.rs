@@ -44,9 +44,11 @@ pub(crate) enum Asker {
     There(oneshot::Sender<LeaderAnswer<Bytes>>),
 }
 
-/// Asks that are taken in one go, and rounds or frames under way at once.
+/// Asks that are taken in one go.
 const DRAIN: usize = 1024;
-const UNDER_WAY: usize = 4;
+/// Rounds or frames under way at once: one, so that a round serves whoever
+/// came during the one before.
+const UNDER_WAY: usize = 1;
 /// Queries in one frame, and bytes unless a single one is larger.
 const FRAME_QUERIES: usize = 512;
 const FRAME_BYTES: usize = 512 * 1024;

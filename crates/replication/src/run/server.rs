@@ -70,7 +70,7 @@ pub(crate) fn serve(node: &Arc<Node>) {
     add(node, PROPOSE, propose);
     add(node, QUERY, query);
     add(node, BEAT, |node, from, body| {
-        node.liveness.beat_arrived(node, from, body);
+        node.boards.liveness.beat_arrived(node, from, body);
         ready(Ok(Bytes::new())).boxed()
     });
     add(node, DIGEST, |node, from, body| {
@@ -175,7 +175,7 @@ async fn answer_control(
         ControlRequest::PreVote(request) => {
             // The leader of a hibernating group sends no heartbeats; that its
             // node is alive stands for them.
-            if node.liveness.leader_is_alive(local, from) {
+            if node.boards.liveness.leader_is_alive(local, from) {
                 return Ok(ControlReply::NotGranted);
             }
             local.raft.pre_vote(request).await.map(ControlReply::Vote).map_err(unavailable)
