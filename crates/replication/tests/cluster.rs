@@ -180,7 +180,7 @@ fn a_follower_that_missed_what_was_purged_gets_a_snapshot() {
         for n in 0..600 {
             cluster.propose(leader, &format!("append list{} {n}", n % 7)).await.unwrap();
         }
-        until("a purge", || cluster.status(leader).purged > 100).await;
+        until("a purge", || cluster.purged(leader) > 100).await;
         cluster.restart(lagging).await;
         until("the snapshot", || cluster.status(lagging).applied >= 600).await;
         cluster.agree().await;

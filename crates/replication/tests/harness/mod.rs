@@ -249,6 +249,11 @@ impl Cluster {
         self.open(number).await;
     }
 
+    /// The last entry that this node removed from its log.
+    pub(crate) fn purged(&self, number: u64) -> u64 {
+        self.wals[&number].group(GROUP).bounds().purged.map_or(0, |at| at.index)
+    }
+
     pub(crate) fn status(&self, number: u64) -> GroupStatus {
         self.nodes[&number].group_status(GROUP).unwrap()
     }
