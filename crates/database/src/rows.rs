@@ -7,12 +7,15 @@
 //! 03 | expiry 8 | db | epoch 4 | slot 2 | hash 6 | key -> (empty)                       due index
 //! 04 | id                                          -> sequence 8, time 8, reply         TRINE.ONCE
 //! 05 | time 8 | id                                 -> (empty)                           its age index
-//! 06 | db | epoch 4                                -> (empty)                           flushed, to collect
-//! 07                                               -> ids 8                             TRINE.ONCE ids
+//! 06 | db | epoch 4                                -> row                               flushed, collected up to row
+//! 07                                               -> ids 8, time 8                     TRINE.ONCE ids, swept up to time
+//! 08                                               -> time 8                            due index, swept up to time
 //! ```
 //!
 //! A database is flushed by moving to its next epoch; the rows of the old one
-//! are collected later in bounded steps. The hash gives SCAN an order that no
+//! are collected later in bounded steps. Where rows are deleted from the front,
+//! a row remembers how far: an ordered store passes deleted rows slowly.
+//! The hash gives SCAN an order that no
 //! insertion or deletion disturbs. Byte `00` in front belongs to replication.
 
 use std::ops::Bound;
@@ -34,6 +37,7 @@ const ONCE: u8 = 0x04;
 const ONCE_AGE: u8 = 0x05;
 const FLUSHED: u8 = 0x06;
 const ONCE_COUNT: u8 = 0x07;
+const SWEPT: u8 = 0x08;
 
 /// Bytes of a key row's name before the key itself.
 const KEY_PREFIX: usize = 14;
@@ -152,10 +156,13 @@ pub fn due_row(expires_ms: u64, db: u8, epoch: u32, key: &[u8]) -> Bytes {
     row.freeze()
 }
 
-/// Bounds of the due index from its start up to and including `time_ms`.
-pub fn due_until(time_ms: u64) -> ([u8; 1], [u8; 9]) {
-    ([DUE], timed(DUE, time_ms.saturating_add(1)))
+/// Bounds of the due index from one time up to another, both included.
+pub fn due_between(from_ms: u64, until_ms: u64) -> ([u8; 9], [u8; 9]) {
+    (timed(DUE, from_ms), timed(DUE, until_ms.saturating_add(1)))
 }
+
+/// The row that says up to when the due index was swept.
+pub const SWEPT_ROW: [u8; 1] = [SWEPT];
 
 /// A due-index row taken apart: expiry, database, epoch, key.
 pub fn split_due_row(row: &Bytes) -> Option<(u64, u8, u32, Bytes)> {
@@ -180,17 +187,19 @@ pub fn once_age_row(time_ms: u64, id: &[u8]) -> Bytes {
     [&timed(ONCE_AGE, time_ms)[..], id].concat().into()
 }
 
-/// Bounds of the age index up to and including `time_ms`.
-pub fn once_age_until(time_ms: u64) -> ([u8; 1], [u8; 9]) {
-    ([ONCE_AGE], timed(ONCE_AGE, time_ms.saturating_add(1)))
+/// Bounds of the age index from one time up to another, both included.
+pub fn once_age_between(from_ms: u64, until_ms: u64) -> ([u8; 9], [u8; 9]) {
+    (timed(ONCE_AGE, from_ms), timed(ONCE_AGE, until_ms.saturating_add(1)))
 }
 
-/// The id in an age-index row.
-pub fn split_once_age_row(row: &Bytes) -> Option<Bytes> {
-    (row.len() > 9).then(|| row.slice(9..))
+/// Time and id in an age-index row.
+pub fn split_once_age_row(row: &Bytes) -> Option<(u64, Bytes)> {
+    let time_ms = u64::from_be_bytes(row.get(1..9)?.try_into().ok()?);
+    Some((time_ms, row.slice(9..)))
 }
 
-/// The row that counts the ids of `TRINE.ONCE`.
+/// The row that counts the ids of `TRINE.ONCE` and says up to when their age
+/// index was swept.
 pub const ONCE_COUNT_ROW: [u8; 1] = [ONCE_COUNT];
 
 /// The row that says that an epoch was flushed and is to be collected.

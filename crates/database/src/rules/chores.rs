@@ -12,8 +12,13 @@ use crate::space::SpaceMut;
 /// Deletes up to `limit` keys that are due at `now_ms`. Answers how many
 /// index rows it took: fewer than `limit` means that nothing is left.
 pub fn delete_due(rows: &mut dyn RowsMut, now_ms: u64, limit: usize) -> Value {
-    let (from, to) = rows::due_until(now_ms);
+    let (from, to) = rows::due_between(swept_until(rows), now_ms);
     let due = rows.scan(Bound::Included(&from), Bound::Excluded(&to), limit);
+    // State time never goes back, so that no row comes before it any more.
+    let swept_ms = match due.last().and_then(|(row, _)| rows::split_due_row(row)) {
+        Some((last_ms, ..)) if due.len() >= limit => last_ms,
+        _ => now_ms,
+    };
     for (row, _) in &due {
         let Some((expires_ms, db, epoch, key)) = rows::split_due_row(row) else {
             rows.delete(row);
@@ -31,7 +36,13 @@ pub fn delete_due(rows: &mut dyn RowsMut, now_ms: u64, limit: usize) -> Value {
             rows.delete(row);
         }
     }
+    rows.put(Bytes::from_static(&rows::SWEPT_ROW), Bytes::copy_from_slice(&swept_ms.to_be_bytes()));
     Value::count(due.len())
+}
+
+fn swept_until(rows: &dyn Rows) -> u64 {
+    let value = rows.get(&rows::SWEPT_ROW);
+    value.and_then(|value| value[..].try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Deletes up to `limit` rows of flushed epochs. Answers how many it took;
@@ -39,14 +50,16 @@ pub fn delete_due(rows: &mut dyn RowsMut, now_ms: u64, limit: usize) -> Value {
 pub fn collect(rows: &mut dyn RowsMut, limit: usize) -> Value {
     let mut left = limit;
     while left > 0 {
-        let Some((marker, db, epoch)) = first_flushed(rows) else { break };
-        let from = rows::key_prefix(db, epoch, Position(0));
-        let found =
-            rows.scan(Bound::Included(&from), Bound::Excluded(&rows::key_end(db, epoch)), left.min(CHUNK));
-        if found.is_empty() {
+        let Some(Flushed { marker, db, epoch, collected }) = first_flushed(rows) else { break };
+        let start = rows::key_prefix(db, epoch, Position(0));
+        let from =
+            if collected.is_empty() { Bound::Included(&start[..]) } else { Bound::Excluded(&collected[..]) };
+        let found = rows.scan(from, Bound::Excluded(&rows::key_end(db, epoch)), left.min(CHUNK));
+        let Some((last, _)) = found.last() else {
             rows.delete(&marker);
             continue;
-        }
+        };
+        rows.put(marker, last.clone());
         left -= found.len();
         for (row, value) in &found {
             rows.delete(row);
@@ -62,11 +75,21 @@ pub fn collect(rows: &mut dyn RowsMut, limit: usize) -> Value {
 /// Rows fetched at once while collecting: each may hold a large value.
 const CHUNK: usize = 64;
 
-fn first_flushed(rows: &dyn Rows) -> Option<(Bytes, u8, u32)> {
+/// A flushed epoch whose rows are being collected.
+struct Flushed {
+    marker: Bytes,
+    db: u8,
+    epoch: u32,
+    /// The last row that was collected; empty for none.
+    collected: Bytes,
+}
+
+fn first_flushed(rows: &dyn Rows) -> Option<Flushed> {
     let (from, to) = rows::FLUSHED_ROWS;
-    let (row, _) = rows.scan(Bound::Included(&from), Bound::Excluded(&to), 1).into_iter().next()?;
-    let (db, epoch) = rows::split_flushed_row(&row)?;
-    Some((row, db, epoch))
+    let found = rows.scan(Bound::Included(&from), Bound::Excluded(&to), 1);
+    let (marker, collected) = found.into_iter().next()?;
+    let (db, epoch) = rows::split_flushed_row(&marker)?;
+    Some(Flushed { marker, db, epoch, collected })
 }
 
 /// What is to be done in a partition.
@@ -81,8 +104,7 @@ pub struct Chores {
 impl Chores {
     /// Looks what is to be done.
     pub fn read(rows: &dyn Rows) -> Self {
-        let (from, _) = rows::due_until(0);
-        let to = rows::due_until(u64::MAX - 1).1;
+        let (from, to) = rows::due_between(swept_until(rows), u64::MAX - 1);
         let next = rows.scan(Bound::Included(&from), Bound::Excluded(&to), 1);
         let due_ms = next.first().and_then(|(row, _)| rows::split_due_row(row)).map(|(due_ms, ..)| due_ms);
         Self { due_ms, flushed: first_flushed(rows).is_some() }
@@ -148,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_due_after_a_sweep_is_found_by_the_next() {
+        let mut story = Story::new();
+        for round in 1..20_u64 {
+            story.run("SET a v PX 7").gives("+OK");
+            story.run("SET b v PX 7").gives("+OK");
+            story.wait(7).propose(&codec::delete_due(1)).gives(":1");
+            story.run("SET c v PX 1").gives("+OK");
+            story.wait(1).propose(&codec::delete_due(100)).gives(":2");
+            story.run("DBSIZE").gives(":0");
+            assert_eq!(story.chores().due_ms, None, "round {round}");
+        }
+    }
+
+    #[test]
     fn a_key_whose_expiry_moved_is_not_deleted() {
         let mut story = Story::new();
         story.run("SET k v PX 100").gives("+OK");
@@ -175,5 +211,11 @@ mod tests {
         story.run("KEYS *").gives("[new]");
         story.run("DEL new").gives(":1");
         assert_eq!(story.rows(), empty + 1, "only the counts stay");
+        for n in 0..10 {
+            story.run(&format!("SET k{n} v EX 100")).gives("+OK");
+        }
+        story.run("FLUSHALL").gives("+OK");
+        story.propose(&codec::collect(100)).gives(":10");
+        assert_eq!(story.rows(), empty + 1, "a second flush is collected from its start");
     }
 }

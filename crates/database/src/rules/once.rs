@@ -16,6 +16,10 @@ use crate::rows::{self, Rows, RowsMut};
 /// How long an id is remembered after its last use, in state time.
 pub const KEPT_MS: u64 = 15 * 60 * 1000;
 
+/// How stale an id's place in the age index may be, so that using it often
+/// does not rewrite the index each time. An id is kept for the difference.
+const AGE_STEP_MS: u64 = 60 * 1000;
+
 /// Ids that a partition remembers. More are refused, since forgetting one
 /// early would break its promise.
 pub const MAX_IDS: u64 = 100_000;
@@ -74,51 +78,81 @@ pub fn apply(
             return encode::encoded(&Refusal::SequencePassed(sequence, before.sequence).into());
         }
     }
-    forget_old(rows, now_ms);
-    let ids = id_count(rows);
-    if before.is_none() && ids >= MAX_IDS {
+    let mut ledger = Ledger::read(rows);
+    ledger.forget_old(rows, now_ms);
+    // It may have been among the old ones itself.
+    let before = before.filter(|_| rows.get(&row).is_some());
+    if before.is_none() && ledger.ids >= MAX_IDS {
+        ledger.write(rows);
         return encode::encoded(&Refusal::TooManyIds.into());
     }
     let reply = encode::encoded(&execute(rows));
-    if let Some(before) = &before {
-        rows.delete(&rows::once_age_row(before.used_ms, id));
-    } else {
-        let ids = id_count(rows);
-        set_id_count(rows, ids + 1);
-    }
     let kept = if reply.len() > MAX_REPLY_BYTES {
         encode::encoded(&Value::error(REPLY_NOT_KEPT))
     } else {
         reply.clone()
     };
-    rows.put(rows::once_age_row(now_ms, id), Bytes::new());
-    rows.put(row, Remembered { sequence, used_ms: now_ms, reply: kept }.encode());
+    let used_ms = match &before {
+        // Its place in the age index is right within a minute: not moved.
+        Some(before) if now_ms.saturating_sub(before.used_ms) < AGE_STEP_MS => before.used_ms,
+        Some(before) => {
+            rows.delete(&rows::once_age_row(before.used_ms, id));
+            now_ms
+        }
+        None => {
+            ledger.ids += 1;
+            now_ms
+        }
+    };
+    if before.is_none_or(|before| before.used_ms != used_ms) {
+        rows.put(rows::once_age_row(used_ms, id), Bytes::new());
+    }
+    rows.put(row, Remembered { sequence, used_ms, reply: kept }.encode());
+    ledger.write(rows);
     reply
 }
 
-fn forget_old(rows: &mut dyn RowsMut, now_ms: u64) {
-    let Some(until) = now_ms.checked_sub(KEPT_MS) else { return };
-    let (from, to) = rows::once_age_until(until);
-    let old = rows.scan(Bound::Included(&from), Bound::Excluded(&to), FORGOTTEN_PER_USE);
-    for (age, _) in &old {
-        rows.delete(age);
-        if let Some(id) = rows::split_once_age_row(age) {
-            rows.delete(&rows::once_row(&id));
+/// The row about all ids: how many there are, and up to when the age index
+/// was swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ledger {
+    ids: u64,
+    swept_ms: u64,
+    stored: (u64, u64),
+}
+
+impl Ledger {
+    fn read(rows: &dyn Rows) -> Self {
+        let value = rows.get(&rows::ONCE_COUNT_ROW).unwrap_or_default();
+        let number = |range: std::ops::Range<usize>| {
+            value.get(range).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+        };
+        let (ids, swept_ms) = (number(0..8), number(8..16));
+        Self { ids, swept_ms, stored: (ids, swept_ms) }
+    }
+
+    fn write(&self, rows: &mut dyn RowsMut) {
+        if self.stored != (self.ids, self.swept_ms) {
+            let value = [self.ids.to_be_bytes(), self.swept_ms.to_be_bytes()].concat();
+            rows.put(Bytes::from_static(&rows::ONCE_COUNT_ROW), value.into());
         }
     }
-    if !old.is_empty() {
-        let ids = id_count(rows).saturating_sub(old.len() as u64);
-        set_id_count(rows, ids);
+
+    fn forget_old(&mut self, rows: &mut dyn RowsMut, now_ms: u64) {
+        let Some(until) = now_ms.checked_sub(KEPT_MS).filter(|until| *until > self.swept_ms) else { return };
+        let (from, to) = rows::once_age_between(self.swept_ms, until);
+        let old = rows.scan(Bound::Included(&from), Bound::Excluded(&to), FORGOTTEN_PER_USE);
+        let mut last_ms = until;
+        for (age, _) in &old {
+            rows.delete(age);
+            if let Some((used_ms, id)) = rows::split_once_age_row(age) {
+                rows.delete(&rows::once_row(&id));
+                last_ms = used_ms;
+            }
+        }
+        self.ids = self.ids.saturating_sub(old.len() as u64);
+        self.swept_ms = if old.len() < FORGOTTEN_PER_USE { until } else { last_ms };
     }
-}
-
-fn id_count(rows: &dyn Rows) -> u64 {
-    let value = rows.get(&rows::ONCE_COUNT_ROW);
-    value.and_then(|value| value[..].try_into().ok()).map_or(0, u64::from_be_bytes)
-}
-
-fn set_id_count(rows: &mut dyn RowsMut, count: u64) {
-    rows.put(Bytes::from_static(&rows::ONCE_COUNT_ROW), Bytes::copy_from_slice(&count.to_be_bytes()));
 }
 
 #[cfg(test)]
@@ -157,6 +191,37 @@ mod tests {
         story.once("old", 1, "INCR n").gives(":1");
         story.wait(1).once("other", 2, "INCR n").gives(":3");
         story.once("old", 1, "INCR n").gives(":4");
+    }
+
+    #[test]
+    fn an_id_in_use_is_not_forgotten() {
+        let mut story = Story::new();
+        for sequence in 1..100 {
+            story.once("me", sequence, "INCR n").gives(&format!(":{}", sequence * 2 - 1));
+            story
+                .wait(AGE_STEP_MS / 2)
+                .once("other", sequence, "INCR n")
+                .gives(&format!(":{}", sequence * 2));
+            story
+                .wait(AGE_STEP_MS / 3)
+                .once("me", sequence, "INCR n")
+                .gives(&format!(":{}", sequence * 2 - 1));
+        }
+        let with_two = story.rows();
+        story.wait(2 * KEPT_MS).once("third", 1, "INCR n").gives(":199");
+        assert_eq!(story.rows(), with_two - 2, "two ids were forgotten, one is new");
+    }
+
+    #[test]
+    fn an_id_that_comes_back_late_is_counted_once() {
+        let mut story = Story::new();
+        for sequence in 1..5 {
+            story.once("me", sequence, "INCR n").gives(&format!(":{sequence}"));
+            story.wait(2 * KEPT_MS);
+        }
+        let ids = story.rows();
+        story.once("other", 1, "INCR n").gives(":5");
+        assert_eq!(story.rows(), ids, "one forgotten, one new");
     }
 
     #[test]
