@@ -193,7 +193,7 @@ fn group(status: &GroupStatus) -> GroupReport {
         committed: status.committed,
         applied: status.applied,
         digest: format!("{:016x}", status.digest),
-        digest_at: status.digest_index,
+        digest_at: status.applied,
         hibernating: status.hibernating,
     }
 }
