@@ -157,6 +157,9 @@ impl Front {
             return;
         }
         self.link.lost_all();
+        // A frame that hangs at a paused node must not hold up the next one.
+        // Its commands are sent again; sessions drop what arrives twice.
+        self.frames.clear();
         self.hold_until = None;
         self.pause = Duration::ZERO;
         if !matches!(self.target, Target::Here(_)) {

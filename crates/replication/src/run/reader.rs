@@ -68,7 +68,12 @@ pub(crate) struct Reader {
     finder: Finder,
     target: Target,
     waiting: VecDeque<Ask>,
-    under_way: FuturesUnordered<BoxFuture<'static, Finished>>,
+    under_way: FuturesUnordered<BoxFuture<'static, (u64, Finished)>>,
+    /// Counts targets: a round that hangs at an earlier one must not hold up
+    /// those to the present one.
+    generation: u64,
+    /// Rounds of this generation under way.
+    present: usize,
     hold_until: Option<Instant>,
 }
 
@@ -81,6 +86,8 @@ impl Reader {
             target: Target::Nobody,
             waiting: VecDeque::new(),
             under_way: FuturesUnordered::new(),
+            generation: 0,
+            present: 0,
             hold_until: None,
         }
     }
@@ -90,6 +97,8 @@ impl Reader {
         self.target = self.finder.target();
         if self.target.number(self.node.number) != before {
             self.hold_until = None;
+            self.generation += 1;
+            self.present = 0;
         }
         if !matches!(self.target, Target::Here(_)) {
             let leader = self.target.number(self.node.number);
@@ -105,7 +114,10 @@ impl Reader {
         self.waiting.push_back(ask);
     }
 
-    fn finished(&mut self, finished: Finished) {
+    fn finished(&mut self, (generation, finished): (u64, Finished)) {
+        if generation == self.generation {
+            self.present -= 1;
+        }
         let Finished::Again { asks, asked, leader, lost } = finished else { return };
         if asked != self.node.number {
             if lost {
@@ -136,7 +148,7 @@ impl Reader {
             return;
         }
         self.hold_until = None;
-        while self.under_way.len() < UNDER_WAY && !self.waiting.is_empty() {
+        while self.present < UNDER_WAY && !self.waiting.is_empty() {
             let round: BoxFuture<'static, Finished> = match self.target.clone() {
                 Target::Nobody => {
                     self.hold_until = Some(Instant::now() + RETRY_PAUSE);
@@ -156,7 +168,9 @@ impl Reader {
                     call.map(move |answer| answered_there(asks, asked, answer)).boxed()
                 }
             };
-            self.under_way.push(round);
+            let generation = self.generation;
+            self.under_way.push(round.map(move |finished| (generation, finished)).boxed());
+            self.present += 1;
         }
     }
 
