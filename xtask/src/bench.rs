@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::command::{Build, Trouble, product, root};
+use crate::command::{Trouble, product, root};
 use crate::servers::{Dev, Etcd, Redis};
 
 mod load;
@@ -66,7 +66,7 @@ pub(crate) struct Row {
 
 /// Measures everything, one system after another for each kind of work.
 pub(crate) fn measure() -> Result<Vec<Row>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let generator = load::etcd_load()?;
     let redis = Redis::start()?;
     let etcd = Etcd::start()?;

@@ -141,29 +141,18 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// How the product is built: tests share the build of all other tests, what is
-/// measured is what users run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Build {
-    Tests,
-    Users,
-}
-
 /// Names a binary that is used instead of building one.
 const BINARY: &str = "TRINE_BINARY";
 
-/// Builds the product and says where it is.
-pub(crate) fn product(build: Build) -> Result<PathBuf, Trouble> {
+/// Builds the product as users build it and says where it is.
+pub(crate) fn product() -> Result<PathBuf, Trouble> {
     if let Some(given) = std::env::var_os(BINARY) {
         eprintln!("nothing is built: {BINARY} names {}", given.display());
         return Ok(given.into());
     }
-    let mut cargo = cargo(&["build", "--quiet", "--package", "trine"]);
-    if build == Build::Users {
-        cargo.arg("--release");
-    }
+    let mut cargo = cargo(&["build", "--quiet", "--release", "--package", "trine"]);
     run(&mut cargo, Duration::from_mins(30))?.required()?;
-    Ok(target().join(if build == Build::Users { "release" } else { "debug" }).join("trine"))
+    Ok(target().join("release").join("trine"))
 }
 
 #[cfg(test)]

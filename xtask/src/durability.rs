@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::command::{Build, Trouble, product};
+use crate::command::{Trouble, product};
 use crate::redis::Connection;
 use crate::servers::{Dev, Server, folder, kill, wait_for};
 
@@ -34,8 +34,8 @@ pub(crate) struct Verdict {
 }
 
 /// Traces two nodes of three while the third is stopped.
-pub(crate) fn observe(build: Build) -> Result<Verdict, Trouble> {
-    let trine = product(build)?;
+pub(crate) fn observe() -> Result<Verdict, Trouble> {
+    let trine = product()?;
     let dev = Dev::start(&trine, 3)?;
     let folder = folder("trace")?;
     let output = folder.path().join("strace.txt");

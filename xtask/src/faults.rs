@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::command::{Build, Trouble};
+use crate::command::Trouble;
 
 mod cluster;
 mod load;
@@ -83,8 +83,8 @@ impl Verdict {
 }
 
 /// Runs `count` trials of one fault on a fresh cluster of this build.
-pub(crate) fn trials(build: Build, fault: Fault, count: usize) -> Result<Verdict, Trouble> {
-    let mut cluster = Cluster::start(build)?;
+pub(crate) fn trials(fault: Fault, count: usize) -> Result<Verdict, Trouble> {
+    let mut cluster = Cluster::start()?;
     let mut verdict = Verdict::default();
     // Clients of a node that is killed lose their connection; those of the others must not notice.
     // So the load of a trial is audited after the trial, knowing who the victim was.

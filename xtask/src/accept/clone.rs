@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Line;
-use crate::command::{Build, Trouble, command, product, root, run};
+use crate::command::{Trouble, command, product, root, run};
 use crate::servers::folder;
 
 /// `trine demo` on its default input, with its own checks.
 pub(super) fn demo() -> Result<Vec<Line>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let begin = Instant::now();
     let finished = run(&mut command(trine, &["demo"]), Duration::from_mins(10))?;
     let seconds = begin.elapsed().as_secs();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::Line;
-use crate::command::{Build, Trouble, product};
+use crate::command::{Trouble, product};
 use crate::redis::Connection;
 use crate::servers::{Dev, Server, folder, free_ports, wait_for};
 
@@ -20,7 +20,7 @@ const TICKS: f64 = 100.0;
 
 /// An idle `trine dev` of three nodes: processor and memory.
 pub(super) fn idle() -> Result<Vec<Line>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let dev = Dev::start(&trine, 3)?;
     std::thread::sleep(SETTLE);
     let mut all: Vec<u32> = dev.doors.iter().map(|door| door.pid).collect();
@@ -67,7 +67,7 @@ fn resident_mib(pid: u32) -> u64 {
 /// From the start of the process to its first acknowledged write: on a fresh
 /// folder, and again on the same one.
 pub(super) fn start() -> Result<Vec<Line>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let folder = folder("start")?;
     let ports = free_ports(2)?;
     let mut lines = Vec::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Line;
-use crate::command::{Build, Trouble, product};
+use crate::command::{Trouble, product};
 use crate::redis::{Connection, Reply};
 use crate::servers::Dev;
 
@@ -35,7 +35,7 @@ const MALFORMED: &[(&[u8], &str)] = &[
 ];
 
 pub(super) fn doors() -> Result<Vec<Line>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let dev = Dev::start(&trine, 3)?;
     let port = dev.doors[0].port;
     let mut connection = Connection::local(port).map_err(Trouble::at("connect"))?;

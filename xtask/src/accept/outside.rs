@@ -1,13 +1,13 @@
 //! What others see: client libraries, the kernel, strangers.
 
 use super::Line;
-use crate::command::{Build, Trouble, cargo, root, run};
+use crate::command::{Trouble, cargo, root, run};
 use crate::durability;
 use crate::parts::{clients, crates, simulator};
 
 /// redis-py plain and cluster, redis-cli, redis-benchmark, on each node.
 pub(super) fn clients() -> Result<Vec<Line>, Trouble> {
-    let count = clients::tests(Build::Users)?;
+    let count = clients::tests()?;
     let name = "redis-py (plain, RedisCluster), redis-cli, redis-benchmark on any node";
     let figure = format!("{} passed, {} failed", count.passed, count.failed);
     Ok(vec![Line::of(count.failed == 0, name, figure)])
@@ -15,7 +15,7 @@ pub(super) fn clients() -> Result<Vec<Line>, Trouble> {
 
 /// No acknowledgement before the fdatasync that covers it.
 pub(super) fn trace() -> Result<Vec<Line>, Trouble> {
-    let verdict = durability::observe(Build::Users)?;
+    let verdict = durability::observe()?;
     let good = verdict.acknowledged == durability::EXPECTED && verdict.early.is_empty();
     let figure = format!("{} acknowledgements traced, {} early", verdict.acknowledged, verdict.early.len());
     Ok(vec![Line::of(good, "no acknowledgement before its fdatasync, on a traced majority", figure)])

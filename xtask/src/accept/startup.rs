@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Line;
-use crate::command::{Build, Trouble, command, product, run};
+use crate::command::{Trouble, command, product, run};
 use crate::redis::Connection;
 use crate::servers::{Dev, Server, folder, free_ports, wait_for};
 
@@ -14,7 +14,7 @@ use crate::servers::{Dev, Server, folder, free_ports, wait_for};
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn refusals() -> Result<Vec<Line>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let folder = folder("refusals")?;
     let place = folder.path();
     let file = |name: &str, text: &str| -> Result<String, Trouble> {

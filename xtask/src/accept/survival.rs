@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Line;
-use crate::command::{Build, Trouble, product};
+use crate::command::{Trouble, product};
 use crate::faults::{Fault, Verdict, trials};
 use crate::redis::Connection;
 use crate::servers::{Dev, ask};
@@ -20,7 +20,7 @@ const FULL_LOAD: Duration = Duration::from_mins(10);
 const WRITE_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) fn kill() -> Result<Vec<Line>, Trouble> {
-    let verdict = trials(Build::Users, Fault::Kill, TRIALS)?;
+    let verdict = trials(Fault::Kill, TRIALS)?;
     let mut lines = safety(Fault::Kill, &verdict);
     let good = verdict.median() <= MEDIAN_LIMIT && verdict.worst() <= WORST_LIMIT;
     lines.push(Line::of(
@@ -35,12 +35,12 @@ pub(super) fn kill() -> Result<Vec<Line>, Trouble> {
 }
 
 pub(super) fn pause() -> Result<Vec<Line>, Trouble> {
-    let verdict = trials(Build::Users, Fault::Pause, TRIALS)?;
+    let verdict = trials(Fault::Pause, TRIALS)?;
     Ok(safety(Fault::Pause, &verdict))
 }
 
 pub(super) fn cut() -> Result<Vec<Line>, Trouble> {
-    let verdict = trials(Build::Users, Fault::Cut, TRIALS)?;
+    let verdict = trials(Fault::Cut, TRIALS)?;
     Ok(safety(Fault::Cut, &verdict))
 }
 
@@ -84,7 +84,7 @@ fn first(lines: &[String], good: &str) -> String {
 
 /// Ten minutes of full load on every core change no leader.
 pub(super) fn full_load() -> Result<Vec<Line>, Trouble> {
-    let trine = product(Build::Users)?;
+    let trine = product()?;
     let dev = Dev::start(&trine, 3)?;
     let mut connection = Connection::local(dev.doors[0].port).map_err(Trouble::at("connect"))?;
     for n in 0..64 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::command::{Build, Trouble, product};
+use crate::command::{Trouble, product};
 use crate::hosts::{Hosts, address};
 use crate::servers::{Server, ask, folder, wait_for};
 
@@ -25,8 +25,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts three nodes and waits until every group has three voters.
-    pub(crate) fn start(build: Build) -> Result<Self, Trouble> {
-        let trine = product(build)?;
+    pub(crate) fn start() -> Result<Self, Trouble> {
+        let trine = product()?;
         let mut cluster =
             Self { trine, nodes: Vec::new(), hosts: Hosts::make(NODES)?, folder: folder("faults")? };
         let first = cluster.node(1, None)?;

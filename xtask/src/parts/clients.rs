@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::command::{Build, Trouble, command, product, root, run, target};
+use crate::command::{Trouble, command, product, root, run, target};
 use crate::parts::crates::before;
 use crate::parts::{Count, Part};
 
@@ -16,14 +16,14 @@ impl Part for Clients {
     }
 
     fn run(&self) -> Result<Count, Trouble> {
-        tests(Build::Tests)
+        tests()
     }
 }
 
 /// Runs them against a build.
-pub(crate) fn tests(build: Build) -> Result<Count, Trouble> {
+pub(crate) fn tests() -> Result<Count, Trouble> {
     let python = python()?;
-    let trine = product(build)?;
+    let trine = product()?;
     let mut tests = command(python, &["-m", "pytest", "-q", "--color=no", "-rf", "tests/python"]);
     let finished = run(tests.env("TRINE", trine), Duration::from_mins(15))?;
     let closing = finished.tail(1);

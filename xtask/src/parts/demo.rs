@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::command::{Build, Trouble, command, product, run};
+use crate::command::{Trouble, command, product, run};
 use crate::parts::{Count, Part};
 
 pub(super) struct Demo;
@@ -14,7 +14,7 @@ impl Part for Demo {
     }
 
     fn run(&self) -> Result<Count, Trouble> {
-        let trine = product(Build::Tests)?;
+        let trine = product()?;
         let arguments = ["demo", "--input", "crates", "--max-files", "300", "--load", "3"];
         let finished = run(&mut command(trine, &arguments), Duration::from_mins(5))?;
         let report = finished.tail(if finished.success { 25 } else { 80 });

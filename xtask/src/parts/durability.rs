@@ -1,6 +1,6 @@
 //! A traced majority: no acknowledgement before the fdatasync that covers it.
 
-use crate::command::{Build, Trouble};
+use crate::command::Trouble;
 use crate::durability::{EXPECTED, observe};
 use crate::parts::{Count, Part};
 
@@ -12,7 +12,7 @@ impl Part for Durability {
     }
 
     fn run(&self) -> Result<Count, Trouble> {
-        let verdict = observe(Build::Tests)?;
+        let verdict = observe()?;
         let mut report = format!(
             "{} of {EXPECTED} acknowledgements traced, {} early",
             verdict.acknowledged,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::command::{Build, Trouble};
+use crate::command::Trouble;
 use crate::faults::{Fault, trials};
 use crate::parts::{Count, Part};
 
@@ -18,7 +18,7 @@ impl Part for Faults {
     fn run(&self) -> Result<Count, Trouble> {
         let mut total = Count::default();
         for fault in Fault::ALL {
-            let count = match trials(Build::Tests, fault, TRIALS) {
+            let count = match trials(fault, TRIALS) {
                 Ok(verdict) => {
                     let good =
                         verdict.safe() && verdict.wrong_once.is_empty() && verdict.inexact(fault).is_empty();
