@@ -24,7 +24,7 @@ pub(super) fn trace() -> Result<Vec<Line>, Trouble> {
 /// Two hundred seeds of whole clusters.
 pub(super) fn simulator() -> Result<Vec<Line>, Trouble> {
     let begin = std::time::Instant::now();
-    let count = simulator::seeds()?;
+    let count = simulator::seeds("200")?;
     let figure = format!("{} s\n{}", begin.elapsed().as_secs(), count.report);
     Ok(vec![Line::of(count.failed == 0, "200 seeds of the simulator pass", figure)])
 }
