@@ -82,9 +82,7 @@ pub fn activate(name: &str) -> Result<(), String> {
 }
 
 fn choose(name: Option<&str>) {
-    trine_storage::planted::set(name);
-    trine_replication::planted::set(name);
-    trine_database::planted::set(name);
+    trine_types::planted::set(name);
 }
 
 /// Checks the whole list: each bug is caught within `within` seeds, and the

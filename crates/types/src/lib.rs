@@ -9,10 +9,12 @@
 //! |---|---|
 //! | [`id`] | node, cluster, group and incarnation ids |
 //! | [`limits`] | the named bounds of the whole product |
+//! | [`planted`] | the switch for bugs that the simulator must catch |
 //! | [`seam`] | [`Clock`] and [`Entropy`], the only door for time and chance |
 
 pub mod id;
 pub mod limits;
+pub mod planted;
 pub mod seam;
 
 pub use id::{ClusterId, GroupId, Incarnation, NodeId, NodeNumber};

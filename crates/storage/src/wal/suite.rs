@@ -523,8 +523,8 @@ async fn no_callback_is_called_before_its_sync() {
     assert_eq!(early_callbacks(TASK).await, 0);
     assert_eq!(early_callbacks(Driver::Thread).await, 0);
     if cfg!(trine_planted) {
-        crate::planted::set(Some(crate::planted::ACK_BEFORE_SYNC));
+        trine_types::planted::set(Some(crate::planted::ACK_BEFORE_SYNC));
         assert!(early_callbacks(TASK).await > 0, "the planted bug is caught");
-        crate::planted::set(None);
+        trine_types::planted::set(None);
     }
 }
