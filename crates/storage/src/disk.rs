@@ -94,6 +94,14 @@ pub trait DiskFile: Send + Sync + 'static {
     /// `StorageFull` when the disk is full.
     fn zero_fill(&self, bytes: u64) -> io::Result<()>;
 
+    /// Makes the file `bytes` long, with all of it taken from the disk: for
+    /// files that only hold space. Bytes that were not there read as zero.
+    /// Not durable before [`DiskFile::sync`].
+    ///
+    /// # Errors
+    /// `StorageFull` when the disk is full.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+
     /// Cuts or extends the file to `bytes`; new bytes read as zero.
     ///
     /// # Errors

@@ -140,6 +140,22 @@ struct RealFile {
     file: File,
 }
 
+/// Takes space for the first `bytes` of `file`; false where the file system
+/// cannot.
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_: &File, _: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)
@@ -157,11 +173,7 @@ impl DiskFile for RealFile {
         // Reserve first, so that a full disk is known before anything is
         // written; then write real zeros, because writes into merely reserved
         // extents cost a metadata update in each fdatasync.
-        #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
+        reserve(&self.file, bytes)?;
         let zeros = vec![0; ZERO_CHUNK_BYTES];
         let mut offset = 0;
         while offset < bytes {
@@ -173,6 +185,10 @@ impl DiskFile for RealFile {
             }
         }
         self.file.set_len(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        if reserve(&self.file, bytes)? { self.file.set_len(bytes) } else { self.zero_fill(bytes) }
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

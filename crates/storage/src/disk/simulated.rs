@@ -532,6 +532,16 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let len = to_index(bytes)?;
+        self.with(|state, number| {
+            let growth = len.saturating_sub(file(state, number)?.bytes.len());
+            state.check_room(growth)?;
+            file(state, number)?.resize(len);
+            Ok(())
+        })
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let len = to_index(bytes)?;
         self.with(|state, number| {

@@ -74,6 +74,23 @@ fn zero_fill_allocates_and_overwrites() {
 }
 
 #[test]
+fn allocated_space_is_taken_and_keeps_what_was_there() {
+    with_twins(|disk| {
+        let file = disk.open("a", true).expect("create");
+        file.write_at(0, b"old").expect("write");
+        file.allocate(2 * 4096).expect("allocate");
+        let bytes = read(&*disk, "a");
+        assert_eq!((&bytes[..3], bytes.len()), (&b"old"[..], 2 * 4096));
+        assert!(bytes[3..].iter().all(|byte| *byte == 0));
+    });
+    let disk = SimDisk::new(1);
+    let mount = disk.mount().expect("mount");
+    let file = mount.open("a", true).expect("create");
+    disk.set_capacity(100);
+    assert_eq!(file.allocate(101).map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let first = RealDisk::open(folder.path()).expect("opens");

@@ -12,6 +12,11 @@ pub struct WalConfig {
     /// that one old entry can pin. Multiple of 4 KiB, at least 64 KiB.
     /// Default 64 MiB.
     pub segment_bytes: u64,
+    /// Size of the first segment of a new log; each next one is twice as
+    /// large, up to `segment_bytes`. Smaller means that a new node serves
+    /// earlier, since it waits until this one is filled with zeros. Multiple
+    /// of 4 KiB, at least 64 KiB. Default 2 MiB.
+    pub first_segment_bytes: u64,
     /// Entries kept in memory after they were written. Default 64 MiB.
     pub cache_bytes: usize,
     /// Entries that may wait for the writer before [`super::GroupLog::ready`]
@@ -40,6 +45,7 @@ impl Default for WalConfig {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1024 * 1024,
+            first_segment_bytes: 2 * 1024 * 1024,
             cache_bytes: 64 * 1024 * 1024,
             queue_bytes: 32 * 1024 * 1024,
             batch_bytes: 4 * 1024 * 1024,
@@ -62,6 +68,7 @@ impl WalConfig {
     pub fn small() -> Self {
         Self {
             segment_bytes: 256 * 1024,
+            first_segment_bytes: MIN_SEGMENT_BYTES,
             cache_bytes: 256 * 1024,
             queue_bytes: 256 * 1024,
             batch_bytes: 64 * 1024,
@@ -74,11 +81,13 @@ impl WalConfig {
 
     pub(super) fn check(&self) -> Result<(), WalError> {
         let refuse = |what: &str| Err(WalError::Config { what: what.into() });
-        if !self.segment_bytes.is_multiple_of(BLOCK_BYTES as u64) {
-            return refuse("segment_bytes must be a multiple of 4096");
-        }
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
-            return refuse("segment_bytes must be between 64 KiB and 1 GiB");
+        for bytes in [self.segment_bytes, self.first_segment_bytes] {
+            if !bytes.is_multiple_of(BLOCK_BYTES as u64) {
+                return refuse("segment sizes must be multiples of 4096");
+            }
+            if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) {
+                return refuse("segment sizes must be between 64 KiB and 1 GiB");
+            }
         }
         if self.pinned_segments < 2 {
             return refuse("pinned_segments must be at least 2");

@@ -96,7 +96,9 @@ fn operate(random: &mut StdRng, wal: &Wal, state: &mut State, term: u64, done: D
 /// that the next life may find.
 async fn live(seed: u64, life: u64, disk: &SimDisk, allowed: Vec<State>) -> Vec<State> {
     let mut random = StdRng::seed_from_u64(seed * 1000 + life);
-    let config = WalConfig { cache_bytes: 4000, batch_bytes: 8000, pinned_segments: 2, ..tiny() };
+    // Every other log begins with the smallest segments and grows them.
+    let sizes = if seed.is_multiple_of(2) { tiny() } else { WalConfig::small() };
+    let config = WalConfig { cache_bytes: 4000, batch_bytes: 8000, pinned_segments: 2, ..sizes };
     let wal = Wal::open(disk.mount().expect("mount"), config, TASK)
         .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
     let state = found(&wal);

@@ -8,7 +8,7 @@ use super::config::{Driver, WalConfig};
 use super::handle::{Shared, Wal};
 use super::pool::{DIR, Pool};
 use super::recover::{Recovered, recover};
-use super::sector::BLOCK_SECTORS;
+use super::sector::{BLOCK_SECTORS, byte_offset};
 use super::space::SpaceWatch;
 use super::writer::{Writer, begin_segment};
 use super::{WalError, run};
@@ -57,7 +57,7 @@ fn create(disk: &Arc<dyn Disk>, config: &WalConfig, space: &Arc<SpaceWatch>) -> 
         .filter_map(|name| name.split_once('.')?.0.parse::<u64>().ok())
         .max()
         .map_or(1, |slot| slot + 1);
-    let mut pool = Pool::new(disk.clone(), config, space.clone(), Vec::new(), next_slot);
+    let mut pool = Pool::new(disk.clone(), config, space.clone(), next_slot, config.first_segment_bytes);
     let as_open = |error: WalError| match error {
         WalError::Failed { what } => WalError::Open { what },
         other => other,
@@ -77,7 +77,9 @@ pub(super) fn start(
 ) -> Result<Wal, WalError> {
     let Opened { mut found, space, next_slot } = opened;
     let spares = std::mem::take(&mut found.spares);
-    let mut pool = Pool::new(disk, &config, space.clone(), Vec::new(), next_slot);
+    let largest = found.segments.values().map(|file| byte_offset(file.sectors)).max();
+    let next_bytes = 2 * largest.unwrap_or(config.segment_bytes);
+    let mut pool = Pool::new(disk, &config, space.clone(), next_slot, next_bytes);
     for spare in spares {
         pool.give_back(spare);
     }

@@ -3,6 +3,10 @@
 //! a `.seg` file is always whole; a used one is recycled as it is, because
 //! its old sectors can never pass for new ones.
 //!
+//! The files of a new log begin small and double: a new node need not wait
+//! until tens of MiB of zeros are on its disk, and by the time the writer
+//! needs a large file, the thread has made it.
+//!
 //! Also the reserve: a file that only takes up space until space gets low.
 
 use std::io;
@@ -54,7 +58,7 @@ fn make_reserve(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
     if file.length()? == bytes {
         return Ok(());
     }
-    file.zero_fill(bytes)?;
+    file.allocate(bytes)?;
     file.sync()?;
     disk.sync_dir(DIR)
 }
@@ -133,6 +137,8 @@ pub(super) struct Pool {
     disk: Arc<dyn Disk>,
     space: Arc<SpaceWatch>,
     segment_bytes: u64,
+    /// Size of the next file to be made.
+    next_bytes: u64,
     reserve_bytes: u64,
     next_slot: u64,
     spares: Vec<SegmentFile>,
@@ -144,16 +150,17 @@ impl Pool {
         disk: Arc<dyn Disk>,
         config: &WalConfig,
         space: Arc<SpaceWatch>,
-        spares: Vec<SegmentFile>,
         next_slot: u64,
+        next_bytes: u64,
     ) -> Self {
         Self {
             disk,
             space,
             segment_bytes: config.segment_bytes,
+            next_bytes: next_bytes.min(config.segment_bytes),
             reserve_bytes: config.reserve_bytes,
             next_slot,
-            spares,
+            spares: Vec::new(),
             maker: Maker::Inline,
         }
     }
@@ -164,10 +171,12 @@ impl Pool {
         Ok(())
     }
 
+    /// The slot and the size of the next file.
     fn order(&mut self) -> (u64, u64) {
-        let slot = self.next_slot;
+        let ordered = (self.next_slot, self.next_bytes);
         self.next_slot += 1;
-        (slot, self.segment_bytes)
+        self.next_bytes = (2 * self.next_bytes).min(self.segment_bytes);
+        ordered
     }
 
     /// Sees to it that a spare file is there when the next one is needed.
@@ -204,17 +213,18 @@ impl Pool {
             return Ok(self.spares.swap_remove(position));
         }
         let bytes = (u64::from(sectors) * SECTOR_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
-        if bytes <= self.segment_bytes
-            && let Some(thread) = self.maker.thread()
+        if let Some(thread) = self.maker.thread()
             && thread.waiting
         {
             thread.waiting = false;
-            if let Ok(Ok(file)) = thread.made.recv() {
-                return Ok(file);
+            match thread.made.recv() {
+                Ok(Ok(file)) if file.sectors >= sectors => return Ok(file),
+                Ok(Ok(file)) => self.spares.push(file),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
-        let (slot, _) = self.order();
-        let bytes = bytes.max(self.segment_bytes);
+        let (slot, standard) = self.order();
+        let bytes = bytes.max(standard);
         let mut made = make_segment(&*self.disk, slot, bytes);
         if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
             // Now is when the reserve is for.

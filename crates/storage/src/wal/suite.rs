@@ -273,6 +273,33 @@ async fn an_append_larger_than_a_segment_gets_a_file_of_its_own_size() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_files_of_a_new_log_begin_small_and_double() {
+    let disk = SimDisk::new(1);
+    let config = || WalConfig { cache_bytes: 1000, ..WalConfig::small() };
+    let sizes = || -> Vec<_> {
+        let names = disk.names().into_iter().filter(|name| is_segment(name));
+        names.filter_map(|name| disk.content(&name)).map(|file| file.len() >> 10).collect()
+    };
+    let wal = open(&disk, config()).expect("a new log");
+    let log = wal.group(A);
+    assert_eq!(sizes(), [64]);
+    for index in 1..=10 {
+        append(&log, vec![entry(1, index, 10_000)]).await.expect("append");
+    }
+    assert_eq!(sizes(), [64, 128]);
+    disk.crash();
+    let wal = open(&disk, config()).expect("recovers");
+    let log = wal.group(A);
+    for index in 11..=45 {
+        append(&log, vec![entry(1, index, 10_000)]).await.expect("append");
+    }
+    assert_eq!(sizes(), [64, 128, 256, 256]);
+    purge(&log, at(1, 45)).await.expect("purge");
+    append(&log, vec![entry(1, 46, 10)]).await.expect("another batch says what is free");
+    assert_eq!(sizes(), [256, 256], "small files are not used again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_sync_stops_the_log_for_good() {
     let disk = SimDisk::new(1);
     let wal = open(&disk, tiny()).expect("a new log");
@@ -479,6 +506,10 @@ impl DiskFile for WatchedFile {
 
     fn zero_fill(&self, bytes: u64) -> std::io::Result<()> {
         self.file.zero_fill(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> std::io::Result<()> {
+        self.file.allocate(bytes)
     }
 
     fn set_len(&self, bytes: u64) -> std::io::Result<()> {

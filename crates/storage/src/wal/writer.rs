@@ -134,8 +134,8 @@ impl Writer {
             writer.write_facts()?;
         }
         writer.pool.check_space();
-        writer.pool.make_reserve();
         writer.pool.prepare();
+        writer.pool.make_reserve();
         writer.publish();
         Ok(writer)
     }
