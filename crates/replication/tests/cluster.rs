@@ -154,6 +154,43 @@ fn one_two_three_nodes_grow_voters() {
     });
 }
 
+/// The old and the new voters together are just the new ones, which must not
+/// pass for the end of the change.
+#[test]
+fn a_change_that_its_leader_left_half_done_is_finished_by_the_next() {
+    story(async {
+        let mut cluster = Cluster::idle(4, 32, Config::default()).await;
+        for number in 1..=3 {
+            cluster.open(number).await;
+        }
+        cluster.nodes[&1].initialize(GROUP, keys(&[1, 2, 3])).await.unwrap();
+        let leader = cluster.leader().await;
+        let (next, cut_off) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        cluster.propose(leader, "add x 1").await.unwrap();
+        cluster.open(4).await;
+        cluster.nodes[&leader].change_members(GROUP, keys(&[1, 2, 3]), keys(&[4])).await.unwrap();
+        cluster.agree().await;
+        // Two of the four hear of the joint members: they stay joint.
+        cluster.net.isolate(harness::key(cut_off));
+        cluster.net.isolate(harness::key(4));
+        let node = cluster.nodes[&leader].clone();
+        let change = async move { node.change_members(GROUP, keys(&[1, 2, 3, 4]), keys(&[])).await };
+        let change = tokio::spawn(change);
+        until("joint members", || cluster.status(next).changing).await;
+        cluster.crash(leader).await;
+        assert!(change.await.unwrap().is_err());
+        cluster.net.heal_all();
+        assert_eq!(cluster.leader().await, next, "the others lack an entry");
+        cluster.agree().await;
+        assert!(cluster.status(next).changing);
+        cluster.nodes[&next].change_members(GROUP, keys(&[1, 2, 3, 4]), keys(&[])).await.unwrap();
+        let status = cluster.status(next);
+        assert_eq!((status.changing, status.voters), (false, keys(&[1, 2, 3, 4])));
+        cluster.restart(leader).await;
+        until("everyone knows", || (1..=4).all(|number| !cluster.status(number).changing)).await;
+    });
+}
+
 #[test]
 fn leadership_is_handed_over_on_request_and_before_a_stop() {
     story(async {

@@ -65,6 +65,13 @@ fn members(local: &Local) -> (BTreeSet<u64>, BTreeMap<u64, NodeId>) {
     (config.voter_ids().collect(), config.nodes().map(|(number, member)| (*number, member.key)).collect())
 }
 
+/// Whether old and new voters still have to agree.
+fn is_joint(local: &Local) -> bool {
+    let metrics = local.raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.membership_config.membership().get_joint_config().len() > 1
+}
+
 async fn change(
     local: &Local,
     group: GroupId,
@@ -105,7 +112,9 @@ pub(crate) async fn change_members(
     for number in new_voters.difference(&old_voters) {
         catch_up(&node, &local, group, NodeNumber(*number)).await?;
     }
-    if new_voters != old_voters {
+    // Old and new voters of a change that another leader left half done may be
+    // just the new ones together.
+    if new_voters != old_voters || is_joint(&local) {
         change(&local, group, ChangeMembers::ReplaceAllVoters(new_voters), true).await?;
     }
     let (_, present) = members(&local);
