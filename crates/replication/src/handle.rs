@@ -9,6 +9,7 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use trine_storage::StateError;
 use trine_types::limits::MAX_COMMAND_BYTES;
 use trine_types::{GroupId, NodeId, NodeNumber};
 
@@ -278,6 +279,13 @@ impl Replication {
         lost: &BTreeSet<NodeNumber>,
     ) -> Result<(), GroupError> {
         self.on_runtime(groups::recover_without(self.node.clone(), group, lost.clone())).await?
+    }
+
+    /// Resolves, with the reason, once the state store has failed under a
+    /// replica, which has stopped then: the node must stop, too. State is
+    /// rebuilt from the log at the next start. Never resolves otherwise.
+    pub fn failed(&self) -> impl Future<Output = StateError> + Send + 'static {
+        self.node.replicas.failed()
     }
 
     /// Nodes that this node shares groups with and has not heard of lately.

@@ -3,12 +3,13 @@
 //! says which generation of each replica's rows counts.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use trine_storage::{Batch, Keyspace, StateStore};
+use trine_storage::{Batch, Keyspace, StateError, StateStore};
 use trine_types::GroupId;
 
 use crate::apply::AppliedRow;
@@ -129,12 +130,40 @@ pub(crate) struct Pointer {
 pub(crate) struct Replicas {
     store: Arc<dyn StateStore>,
     pointers: Arc<dyn Keyspace>,
+    /// How the store failed first.
+    failure: watch::Sender<Option<StateError>>,
 }
 
 impl Replicas {
     pub(crate) fn open(store: Arc<dyn StateStore>) -> io::Result<Self> {
         let pointers = store.keyspace(REPLICAS_KEYSPACE).map_err(io::Error::other)?;
-        Ok(Self { store, pointers })
+        Ok(Self { store, pointers, failure: watch::Sender::new(None) })
+    }
+
+    /// Hands `result` on, and remembers if the store failed: whoever works on
+    /// state calls it with what comes out.
+    pub(crate) fn check<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        let error = result.as_ref().err().and_then(|error| error.get_ref()?.downcast_ref::<StateError>());
+        if let Some(failed @ StateError::Failed(_)) = error {
+            self.failure.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert_with(|| failed.clone());
+                is_first
+            });
+        }
+        result
+    }
+
+    /// Resolves once the store has failed.
+    pub(crate) fn failed(&self) -> impl Future<Output = StateError> + Send + 'static {
+        let mut failure = self.failure.subscribe();
+        async move {
+            match failure.wait_for(Option::is_some).await.map(|error| error.clone()) {
+                Ok(Some(error)) => error,
+                // Replication is gone and cannot fail any more.
+                _ => std::future::pending().await,
+            }
+        }
     }
 
     fn name(group: GroupId, generation: u64) -> String {

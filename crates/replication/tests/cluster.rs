@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::join_all;
 use tokio::time::Instant;
 use trine_replication::{Config, Role};
@@ -298,6 +299,28 @@ fn a_replica_that_differs_stops_and_is_kept_aside() {
         // Its node still serves everyone by the others.
         assert_eq!(cluster.propose(3, "add x 1").await.unwrap(), "302");
         assert_eq!(cluster.query(3, "get x").await.unwrap(), "302");
+    });
+}
+
+#[test]
+fn a_node_hears_when_its_state_store_fails() {
+    story(async {
+        let cluster = Cluster::configured(3, 71, Config::small()).await;
+        let leader = cluster.leader().await;
+        let (ill, well) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        let failed = cluster.nodes[&ill].failed();
+        cluster.machines[&ill].store.fail_commits(1);
+        assert_eq!(cluster.propose(well, "add x 1").await.unwrap(), "1");
+        assert!(failed.await.to_string().contains("injected commit failure"));
+        until("the replica stops", || cluster.status(ill).role == Role::Stopped).await;
+        assert!(cluster.nodes[&well].failed().now_or_never().is_none());
+        // A store that cannot be flushed fails under all replicas at once.
+        cluster.machines[&well].store.fail_flushes(1);
+        let failed = cluster.nodes[&well].failed();
+        for _ in 0..400 {
+            cluster.propose(well, "add x 1").await.unwrap();
+        }
+        assert!(failed.await.to_string().contains("injected flush failure"));
     });
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use trine_cluster::{Cluster, Directory, Doors, Settings};
 use trine_database::{Database, ReplicatedGroups};
 use trine_replication::{Machine, Replication};
-use trine_storage::{Disk, Driver, Space, StateStore, Wal, WalConfig, WalError, Workers};
+use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
 use trine_types::{Clock, Entropy, GroupId};
 
@@ -88,16 +88,11 @@ pub enum Failed {
     /// The state store failed: replicas here cannot go on. State is rebuilt
     /// from the log at the next start.
     #[error("{0}; the node stops, what it acknowledged is on a majority of disks")]
-    State(String),
+    State(StateError),
     /// The cluster refuses this process, or local files failed.
     #[error(transparent)]
     Cluster(#[from] trine_cluster::Fatal),
 }
-
-/// How often a node looks whether its replicas have stopped.
-const LOOK_AT_REPLICAS: Duration = Duration::from_millis(500);
-/// How the reason of a replica that stopped for the state store's sake reads.
-const STATE_FAILED: &str = "the state store failed";
 
 /// A running node. Cheap to clone.
 #[derive(Clone)]
@@ -153,7 +148,7 @@ impl Node {
             settings: tuning.cluster,
         })
         .await?;
-        let partitions = partitions(&cluster, &wal).await?;
+        let partitions = partitions(&cluster, &wal, &replication).await?;
         let log = wal.clone();
         let database = Database::new(trine_database::Parts {
             groups: Arc::new(ReplicatedGroups::new(replication.clone(), number, partitions)),
@@ -168,27 +163,10 @@ impl Node {
         Ok(Self { endpoint, wal, replication, cluster, database })
     }
 
-    /// Waits until the node must not go on.
+    /// Waits until the node must not go on. (A replica that differs from the
+    /// majority stops alone.)
     pub async fn failed(&self) -> Failed {
-        tokio::select! {
-            biased;
-            failed = failed(&self.cluster, &self.wal) => failed,
-            reason = self.state_failed() => Failed::State(reason),
-        }
-    }
-
-    /// Waits until a replica has stopped because its state cannot be read or
-    /// written. (One that differs from the majority stops alone.)
-    async fn state_failed(&self) -> String {
-        let mut look = tokio::time::interval(LOOK_AT_REPLICAS);
-        loop {
-            look.tick().await;
-            let mut stopped = self.replication.status().into_iter().filter_map(|status| status.stopped);
-            let reason = stopped.find_map(|reason| Some(reason[reason.find(STATE_FAILED)?..].to_owned()));
-            if let Some(reason) = reason {
-                return reason;
-            }
-        }
+        failed(&self.cluster, &self.wal, &self.replication).await
     }
 
     /// Stops in order: leaderships are handed over, then rooms go down from
@@ -209,14 +187,14 @@ fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
 }
 
 /// Waits until this node has heard how many partitions its cluster has.
-async fn partitions(cluster: &Cluster, wal: &Wal) -> Result<u16, Failed> {
+async fn partitions(cluster: &Cluster, wal: &Wal, replication: &Replication) -> Result<u16, Failed> {
     let mut meta = cluster.meta();
     // Nothing of the guard outlives this, so that a node starts on any runtime.
     let known =
         async move { meta.wait_for(|meta| meta.partitions() > 0).await.map(|meta| meta.partitions()) };
     tokio::select! {
         biased;
-        failed = failed(cluster, wal) => Err(failed),
+        failed = failed(cluster, wal, replication) => Err(failed),
         known = known => match known {
             Ok(partitions) => Ok(partitions),
             // The sender lives as long as the machine of `meta`.
@@ -225,10 +203,11 @@ async fn partitions(cluster: &Cluster, wal: &Wal) -> Result<u16, Failed> {
     }
 }
 
-async fn failed(cluster: &Cluster, wal: &Wal) -> Failed {
+async fn failed(cluster: &Cluster, wal: &Wal, replication: &Replication) -> Failed {
     tokio::select! {
         biased;
         error = wal.failed() => Failed::Wal(error),
+        error = replication.failed() => Failed::State(error),
         fatal = cluster.must_stop() => fatal.into(),
     }
 }

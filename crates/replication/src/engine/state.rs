@@ -144,6 +144,46 @@ impl ReplicaState {
         };
         self.workers.run(job).await.map_err(io::Error::other)?
     }
+
+    async fn apply_all<S>(&mut self, entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin,
+    {
+        let mut entries = entries.fuse();
+        let mut waiting: Vec<EntryResponder<Types>> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let next = if waiting.is_empty() {
+                entries.next().await
+            } else {
+                entries.next().now_or_never().flatten()
+            };
+            let full = match next {
+                Some(entry) => {
+                    let entry = entry?;
+                    bytes += cost(&entry);
+                    waiting.push(entry);
+                    waiting.len() >= RUN_ENTRIES || bytes >= RUN_BYTES
+                }
+                None if waiting.is_empty() => return Ok(()),
+                None => true,
+            };
+            if full {
+                while !waiting.is_empty() {
+                    waiting = self.run(waiting).await?;
+                }
+                bytes = 0;
+            }
+        }
+    }
+
+    async fn install(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let generation = match snapshot {
+            SnapshotData::Received { generation } => generation,
+            SnapshotData::Rows(view) => self.copy_rows(view).await?,
+        };
+        self.switch_to(generation, meta).await
+    }
 }
 
 fn cost(entry: &EntryResponder<Types>) -> usize {
@@ -175,36 +215,12 @@ impl RaftStateMachine<Types> for ReplicaState {
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut entries = entries.fuse();
-        let mut waiting: Vec<EntryResponder<Types>> = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let next = if waiting.is_empty() {
-                entries.next().await
-            } else {
-                entries.next().now_or_never().flatten()
-            };
-            let full = match next {
-                Some(entry) => {
-                    let entry = entry?;
-                    bytes += cost(&entry);
-                    waiting.push(entry);
-                    waiting.len() >= RUN_ENTRIES || bytes >= RUN_BYTES
-                }
-                None if waiting.is_empty() => return Ok(()),
-                None => true,
-            };
-            if full {
-                while !waiting.is_empty() {
-                    waiting = self.run(waiting).await?;
-                }
-                bytes = 0;
-            }
-        }
+        let applied = self.apply_all(entries).await;
+        self.replicas.check(applied)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { replica: self.replica.clone() }
+        Builder { replica: self.replica.clone(), replicas: self.replicas.clone() }
     }
 
     async fn install_snapshot(
@@ -212,11 +228,8 @@ impl RaftStateMachine<Types> for ReplicaState {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        let generation = match snapshot {
-            SnapshotData::Received { generation } => generation,
-            SnapshotData::Rows(view) => self.copy_rows(view).await?,
-        };
-        self.switch_to(generation, meta).await
+        let installed = self.install(meta, snapshot).await;
+        self.replicas.check(installed)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
@@ -224,19 +237,20 @@ impl RaftStateMachine<Types> for ReplicaState {
         if core.applied.last.is_none() {
             return Ok(None);
         }
-        snapshot_of(&**core.keyspace()).map(Some)
+        self.replicas.check(snapshot_of(&**core.keyspace())).map(Some)
     }
 }
 
 /// Takes a view of whatever is applied when it is asked.
 pub(crate) struct Builder {
     replica: Arc<Replica>,
+    replicas: Replicas,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        snapshot_of(&*self.replica.keyspace())
+        self.replicas.check(snapshot_of(&*self.replica.keyspace()))
     }
 }

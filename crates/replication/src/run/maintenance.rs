@@ -200,7 +200,7 @@ async fn purge(node: &Arc<Node>, locals: &[(GroupId, Arc<Local>)]) {
     }
     let replicas = node.replicas.clone();
     let began = Instant::now();
-    match node.workers.run(move || replicas.flush()).await {
+    match node.workers.run(move || replicas.check(replicas.flush())).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return tracing::error!(%error, "state could not be flushed; logs stay"),
         Err(lost) => return tracing::error!(error = %lost, "state could not be flushed; logs stay"),

@@ -34,8 +34,8 @@ pub(crate) async fn take_chunk(
     rows: Rows,
     done: mpsc::Sender<Result<Bytes, CallRefused>>,
 ) {
-    let result = chunk(&node, &local, from, head, rows).await;
-    let reply = result.map_err(|error| {
+    let taken = chunk(&node, &local, from, head, rows).await;
+    let reply = node.replicas.check(taken).map_err(|error| {
         tracing::warn!(group = %local.replica.group, %error, "a chunk of a snapshot was refused");
         CallRefused::Unavailable
     });

@@ -29,6 +29,7 @@ struct Store {
     /// How to undo each change since the last flush, oldest first.
     undo: Vec<Undo>,
     fail_flushes: u32,
+    fail_commits: u32,
 }
 
 #[derive(Clone)]
@@ -54,6 +55,7 @@ impl OrderedStore {
                 keyspaces: BTreeMap::new(),
                 undo: Vec::new(),
                 fail_flushes: 0,
+                fail_commits: 0,
             })),
         }
     }
@@ -74,6 +76,12 @@ impl OrderedStore {
         }
         store.undo.clear();
         store.fail_flushes = 0;
+        store.fail_commits = 0;
+    }
+
+    /// The next `count` commits fail.
+    pub fn fail_commits(&self, count: u32) {
+        self.lock().fail_commits = count;
     }
 
     /// The next `count` flushes fail.
@@ -186,6 +194,10 @@ fn scan(rows: &Map, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Rows 
 impl Keyspace for OrderedKeyspace {
     fn commit(&self, batch: Batch) -> Result<(), StateError> {
         let mut store = self.store.lock();
+        if store.fail_commits > 0 {
+            store.fail_commits -= 1;
+            return Err(StateError::Failed("injected commit failure".into()));
+        }
         let rows = Arc::make_mut(&mut store.space(&self.name, self.id)?.rows);
         let before = batch
             .into_changes()
