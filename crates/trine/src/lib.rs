@@ -14,6 +14,7 @@
 //! | [`commands`] | from a parsed command line to what happens |
 //! | [`start`] | one node of the product: runtimes, signals |
 //! | [`node`] | all rooms wired together |
+//! | [`private`] | the data directory is its owner's alone |
 //! | [`topology`], [`control`] | what the rooms are to the database and to the admin socket |
 //! | [`local`], [`dev`] | clusters of child processes on this machine |
 //! | [`demo`] | what Trine promises, shown on real input |
@@ -31,6 +32,7 @@ pub mod dev;
 pub mod failure;
 pub mod local;
 pub mod node;
+pub mod private;
 pub mod resp;
 pub mod seams;
 pub mod start;

@@ -22,6 +22,7 @@ use crate::admin::SOCKET_NAME;
 use crate::admin::client::{AdminClient, node_folder};
 use crate::admin::protocol::StatusReport;
 use crate::failure::Failure;
+use crate::private::make_private;
 
 /// Pause between two looks at a condition that is being waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -97,10 +98,7 @@ impl NodeProcess {
     /// The program cannot be started.
     pub async fn spawn(spec: NodeSpec, ticket: Option<&str>) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| Failure::new(format!("cannot start node {}: {error}", spec.n));
-        std::fs::create_dir_all(&spec.data).map_err(|error| {
-            Failure::new(format!("cannot make {}: {error}", spec.data.display()))
-                .hint("name a folder that can be written with --data DIR")
-        })?;
+        make_private(&spec.data)?;
         let log = open_log(&spec.log_path()).map_err(cannot)?;
         let program = match &spec.program {
             Some(program) => program.clone(),

@@ -2,9 +2,7 @@
 //! network, and then the node.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +18,7 @@ use trine_types::{Clock, Entropy};
 use crate::config::ValidConfig;
 use crate::failure::Failure;
 use crate::node::{Node, NodeParts, Tuning};
+use crate::private::make_private;
 use crate::seams::{OsEntropy, SystemClock};
 use crate::topology::REDIS_DOOR;
 
@@ -114,14 +113,6 @@ fn shared_trust(trust: Trust) -> (watch::Sender<Trust>, watch::Receiver<Arc<Trus
         }
     });
     (writing, reading)
-}
-
-/// Makes the data directory, for its owner only: the node's key is in it.
-fn make_private(data: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|error| {
-        Failure::new(format!("cannot make the data directory {}: {error}", data.display()))
-            .hint("name a folder that can be written with --data DIR")
-    })
 }
 
 /// Resident memory of this process, 0 where `/proc` does not say.
