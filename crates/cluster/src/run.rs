@@ -260,7 +260,9 @@ impl Agent {
             self.act(action, &voting);
         }
         self.present(&meta, leads_meta.is_some());
-        if self.context.replication.leader(GroupId::META).is_none() && self.presence.accepted {
+        // A leader that is not heard of may be one that does not want to speak
+        // to this node any more; a replica remembers it over restarts.
+        if self.context.replication.leader(GroupId::META).is_none_or(|leader| suspects.contains(&leader)) {
             let context = self.context.clone();
             self.start(Work::Inquiry, jobs::inquire(context));
         }

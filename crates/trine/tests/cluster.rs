@@ -163,6 +163,31 @@ async fn refused_join(spec: &NodeSpec, ticket: &str) -> String {
     error
 }
 
+/// Waits until the node ends by itself; the last line of its log.
+async fn last_words(node: &mut NodeProcess) -> String {
+    let ended = tokio::time::timeout(SETTLE_LIMIT, node.ended()).await;
+    let status = ended.unwrap_or_else(|_| panic!("{}", node.explain("goes on"))).expect("known");
+    assert_eq!(status.code(), Some(1));
+    node.explain("ended").to_string().lines().last().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_removed_node_ends_and_says_what_to_do() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut nodes = cluster(dir.path(), 3).await;
+    let data = nodes[0].spec.data.to_str().expect("text").to_owned();
+    let mut removed = nodes.pop().expect("three nodes");
+    let (code, out, error) = trine(&["node", "remove", "node3", "--yes", "--data", &data], "").await;
+    assert_eq!((code, out.as_str()), (Some(0), "removed n3 node3\n"), "{error}");
+    let advice = ["it was removed", "empty data directory", "fresh ticket"];
+    let words = last_words(&mut removed).await;
+    assert!(advice.iter().all(|part| words.contains(part)), "{words}");
+
+    let mut again = NodeProcess::spawn(removed.spec.clone(), None).await.expect("starts");
+    let words = last_words(&mut again).await;
+    assert!(advice.iter().all(|part| words.contains(part)), "{words}");
+}
+
 #[tokio::test]
 async fn a_data_directory_of_another_cluster_is_refused() {
     let dir = tempfile::tempdir().expect("temporary folder");
