@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use trine_types::{ClusterId, GroupId, NodeId, NodeNumber};
 
 use crate::nodes::{Applicant, StartRefused, StartReport};
+use crate::state::EndorsedBy;
 use crate::tickets::{TicketId, TicketRefused};
 
 /// Something to put in the log of `meta`.
@@ -90,6 +91,8 @@ pub enum Command {
     RotateIssuer {
         /// Its public half.
         key: [u8; 32],
+        /// The word of the key before it; `None` if that one is lost.
+        endorsement: Option<EndorsedBy>,
     },
     /// Certificates signed by this key are no longer valid.
     RetireIssuer {

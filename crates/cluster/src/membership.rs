@@ -184,13 +184,16 @@ pub fn renew_by_own_key(
     let Some(seed) = directory.issuing_seed()? else { return Ok(()) };
     let key = IssuingKey::from_seed(seed);
     let now_ms = clock.wall_ms();
-    let due = AdmissionCertificate::decode(&member.certificate).map_or(true, |own| is_due(&own, now_ms));
+    let own = AdmissionCertificate::decode(&member.certificate).ok();
+    let due = own.as_ref().is_none_or(|own| is_due(own, now_ms));
     if !due || !directory.known()?.issuers.contains(&key.public()) {
         return Ok(());
     }
     let node = identity(directory).node_id();
     let fresh = certify(&key, member.cluster, node, (member.number, &member.name), now_ms, settings);
-    directory.store_membership(Membership { certificate: fresh.encode(), ..member })
+    // Of another issuer's words, those that lead to this key still count.
+    let words = own.map(|own| own.endorsements().to_vec()).unwrap_or_default();
+    directory.store_membership(Membership { certificate: fresh.endorsed(words).encode(), ..member })
 }
 
 /// What the transport shall trust before `meta` is followed. Blocking.

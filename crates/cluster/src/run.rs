@@ -326,7 +326,9 @@ impl Agent {
         let context = self.context.clone();
         match self.issuing.clone().filter(|key| Some(key.public()) == meta.newest_issuer()) {
             None => self.start(Work::IssuingKey, jobs::fetch_key(context)),
-            Some(_) if cluster.rotation_due => self.start(Work::IssuingKey, jobs::rotate_key(context)),
+            Some(key) if cluster.rotation_due => {
+                self.start(Work::IssuingKey, jobs::rotate_key(context, Some(key)));
+            }
             Some(key) => {
                 let mut voters = meta.replicas_of(GroupId::META);
                 voters.retain(|n| *n != context.number && !self.keyed.contains(n));

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use trine_transport::Endorsement;
+use trine_transport::endorsement::MAX_ENDORSEMENTS;
 use trine_types::limits::MAX_NODES;
 use trine_types::{ClusterId, GroupId, NodeId, NodeNumber};
 
@@ -57,6 +59,20 @@ pub struct RevokedRow {
 pub struct IssuerRow {
     /// State time of its addition.
     pub added_ms: u64,
+    /// The words of the keys before it, newest first: nodes that were off
+    /// meanwhile know only one of those.
+    pub endorsed: Vec<EndorsedBy>,
+}
+
+/// One issuing key's word for another, as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndorsedBy {
+    /// Public half of the earlier key.
+    pub by: [u8; 32],
+    /// Public half of the later one.
+    pub of: [u8; 32],
+    /// By the earlier one.
+    pub signature: Vec<u8>,
 }
 
 /// Everything `meta` knows.
@@ -124,6 +140,16 @@ impl MetaState {
         self.issuers.iter().max_by_key(|(key, row)| (row.added_ms, **key)).map(|(key, _)| *key)
     }
 
+    /// What a certificate that `issuer` signs carries.
+    pub fn endorsements(&self, issuer: &[u8; 32]) -> Vec<Endorsement> {
+        let stored = self.issuers.get(issuer).map(|row| row.endorsed.as_slice()).unwrap_or_default();
+        let word = |word: &EndorsedBy| {
+            let signature = word.signature.as_slice().try_into().ok()?;
+            Some(Endorsement { by: word.by, of: word.of, signature })
+        };
+        stored.iter().filter_map(word).collect()
+    }
+
     /// A key that signed no certificate in use any more.
     pub fn retired_issuer(&self) -> Option<[u8; 32]> {
         let newest = self.newest_issuer()?;
@@ -189,7 +215,7 @@ impl MetaState {
             Command::Settle { group, revision, members } => self.settle(group, revision, members),
             Command::Recreate { groups } => self.recreate(&groups),
             Command::RaiseLevel { to } => self.raise(to),
-            Command::RotateIssuer { key } => self.rotate_issuer(key, now_ms),
+            Command::RotateIssuer { key, endorsement } => self.rotate_issuer(key, endorsement, now_ms),
             Command::RetireIssuer { key } => {
                 if self.issuers.len() <= 1 {
                     return Err(Refusal::Bad(
@@ -233,7 +259,7 @@ impl MetaState {
             rotation_due: false,
             revision: 0,
         });
-        self.issuers.insert(issuer, IssuerRow { added_ms: now_ms });
+        self.issuers.insert(issuer, IssuerRow { added_ms: now_ms, endorsed: Vec::new() });
         let answer = self.admit(founder, now_ms)?;
         let first = NodeNumber(1);
         for node in self.nodes.values_mut() {
@@ -300,7 +326,15 @@ impl MetaState {
         Ok(Answer::Done)
     }
 
-    fn rotate_issuer(&mut self, key: [u8; 32], now_ms: u64) -> Result<Answer, Refusal> {
+    fn rotate_issuer(
+        &mut self,
+        key: [u8; 32],
+        endorsement: Option<EndorsedBy>,
+        now_ms: u64,
+    ) -> Result<Answer, Refusal> {
+        let before = endorsement.as_ref().and_then(|word| self.issuers.get(&word.by));
+        let earlier = before.map(|row| row.endorsed.clone()).unwrap_or_default();
+        let endorsed = endorsement.into_iter().chain(earlier).take(MAX_ENDORSEMENTS).collect();
         // Keys that signed no certificate in use need not stay valid.
         self.issuers.retain(|old, _| self.nodes.values().any(|node| node.issuer == *old));
         if self.issuers.len() >= MAX_ISSUERS {
@@ -310,7 +344,7 @@ impl MetaState {
         }
         // Newer than every other, whatever the clock says.
         let latest_ms = self.issuers.values().map(|row| row.added_ms + 1).max().unwrap_or(0);
-        self.issuers.insert(key, IssuerRow { added_ms: now_ms.max(latest_ms) });
+        self.issuers.insert(key, IssuerRow { added_ms: now_ms.max(latest_ms), endorsed });
         if let Some(cluster) = self.cluster.as_mut() {
             cluster.rotation_due = false;
         }

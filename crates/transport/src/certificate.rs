@@ -4,21 +4,24 @@
 //! | version 1 u8 | cluster 16 | node 32 | number u64 | roles u32 |
 //! | not before u64 ms | not after u64 ms | issuer 32 |
 //! | name length u8 | name UTF-8, at most 64 | signature 64 |     little-endian
+//! | count u8, at most 4 | endorsements 128 each |
 //! ```
 //!
 //! The signature (Ed25519) covers a context string and all that stands before
-//! it.
+//! it. Endorsements prove themselves.
 
 use bytes::{Buf, BufMut};
 use trine_types::{ClusterId, NodeId, NodeNumber};
 
+use crate::endorsement::{ENDORSEMENT_BYTES, Endorsement, MAX_ENDORSEMENTS};
 use crate::identity::{IssuingKey, verify};
 
 /// Longest name of a node, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 
 /// Longest encoded certificate, in bytes.
-pub const MAX_CERTIFICATE_BYTES: usize = 1 + 16 + 32 + 8 + 4 + 8 + 8 + 32 + 1 + MAX_NAME_BYTES + 64;
+pub const MAX_CERTIFICATE_BYTES: usize =
+    1 + 16 + 32 + 8 + 4 + 8 + 8 + 32 + 1 + MAX_NAME_BYTES + 64 + 1 + MAX_ENDORSEMENTS * ENDORSEMENT_BYTES;
 
 const VERSION: u8 = 1;
 const CONTEXT: &[u8] = b"trine admission certificate v1\0";
@@ -50,6 +53,7 @@ pub struct AdmissionCertificate {
     /// Public half of the key that signed it.
     pub issuer: [u8; 32],
     signature: [u8; 64],
+    endorsements: Vec<Endorsement>,
 }
 
 /// The bytes are no certificate that this version reads.
@@ -67,9 +71,25 @@ impl AdmissionCertificate {
             end -= 1;
         }
         admission.name.truncate(end);
-        let mut certificate = Self { admission, issuer: key.public(), signature: [0; 64] };
+        let mut certificate =
+            Self { admission, issuer: key.public(), signature: [0; 64], endorsements: Vec::new() };
         certificate.signature = key.sign(&certificate.signed_bytes());
         certificate
+    }
+
+    /// The same with the words of earlier keys for the issuer, and for each
+    /// other; the newest first. More than [`MAX_ENDORSEMENTS`] are left out.
+    #[must_use]
+    pub fn endorsed(mut self, mut endorsements: Vec<Endorsement>) -> Self {
+        endorsements.truncate(MAX_ENDORSEMENTS);
+        self.endorsements = endorsements;
+        self
+    }
+
+    /// What earlier keys say about the issuer.
+    #[must_use]
+    pub fn endorsements(&self) -> &[Endorsement] {
+        &self.endorsements
     }
 
     /// Whether the signature is by [`AdmissionCertificate::issuer`]. Whether
@@ -86,6 +106,10 @@ impl AdmissionCertificate {
         let mut out = Vec::with_capacity(MAX_CERTIFICATE_BYTES);
         self.put_unsigned(&mut out);
         out.put_slice(&self.signature);
+        out.put_u8(u8::try_from(self.endorsements.len()).unwrap_or(u8::MAX));
+        for endorsement in &self.endorsements {
+            endorsement.put(&mut out);
+        }
         out
     }
 
@@ -131,14 +155,19 @@ fn decode(mut bytes: &[u8]) -> Option<AdmissionCertificate> {
     let not_after_ms = bytes.try_get_u64_le().ok()?;
     let issuer = take(&mut bytes)?;
     let name_len = usize::from(bytes.try_get_u8().ok()?);
-    if name_len > MAX_NAME_BYTES || bytes.len() != name_len + 64 {
+    if name_len > MAX_NAME_BYTES {
         return None;
     }
-    let (name, signature) = bytes.split_at(name_len);
+    let (name, mut bytes) = bytes.split_at_checked(name_len)?;
     let name = String::from_utf8(name.to_vec()).ok()?;
-    let signature = signature.try_into().ok()?;
+    let signature = take(&mut bytes)?;
+    let count = usize::from(bytes.try_get_u8().ok()?);
+    if count > MAX_ENDORSEMENTS || bytes.len() != count * ENDORSEMENT_BYTES {
+        return None;
+    }
+    let endorsements = (0..count).map(|_| Endorsement::take(&mut bytes)).collect::<Option<_>>()?;
     let admission = Admission { cluster, node, number, name, roles, not_before_ms, not_after_ms };
-    Some(AdmissionCertificate { admission, issuer, signature })
+    Some(AdmissionCertificate { admission, issuer, signature, endorsements })
 }
 
 /// The next `N` bytes.
@@ -172,20 +201,22 @@ pub(crate) mod tests {
             (number, roles) in (any::<u64>(), any::<u32>()),
             (from, to) in (any::<u64>(), any::<u64>()),
             name in "\\PC{0,90}",
+            endorsements in 0..7_u8,
         ) {
             let key = IssuingKey::from_seed([1; 32]);
             let admission = Admission {
                 cluster: ClusterId(cluster), node: NodeId(node), number: NodeNumber(number),
                 name, roles, not_before_ms: from, not_after_ms: to,
             };
-            let certificate = AdmissionCertificate::issue(admission, &key);
+            let words = (0..endorsements).map(|of| Endorsement::give(&key, [of; 32])).collect();
+            let certificate = AdmissionCertificate::issue(admission, &key).endorsed(words);
             let bytes = certificate.encode();
             prop_assert!(bytes.len() <= MAX_CERTIFICATE_BYTES && certificate.is_signed());
             prop_assert_eq!(AdmissionCertificate::decode(&bytes), Ok(certificate));
         }
 
         #[test]
-        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..900)) {
             let _ = AdmissionCertificate::decode(&bytes);
         }
 

@@ -10,7 +10,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`identity`] | keys: a node's, and the one that issues certificates |
-//! | [`certificate`], [`trust`] | who is admitted, and who is let in |
+//! | [`certificate`], [`endorsement`], [`trust`] | who is admitted, and who is let in |
 //! | [`ticket`], [`join`] | how a machine that is no node yet becomes one |
 //! | [`lane`] | lanes and services |
 //! | [`transport`] | the seam: [`Transport`] and [`Connection`] |
@@ -24,6 +24,7 @@
 pub mod certificate;
 pub mod codec;
 pub mod config;
+pub mod endorsement;
 pub mod endpoint;
 pub mod envelope;
 pub mod error;
@@ -42,6 +43,7 @@ pub mod trust;
 
 pub use certificate::{Admission, AdmissionCertificate};
 pub use config::{EndpointConfig, TlsConfig};
+pub use endorsement::Endorsement;
 pub use endpoint::{Call, Endpoint, Handler, Links};
 pub use error::{CallError, CallRefused, OpenError, RefusalReason, UnreachableCause};
 pub use frame::{Frame, FrameReceiver, FrameSender, SendError};

@@ -48,7 +48,7 @@ impl Trust {
         if admission.node != peer {
             return Err(RefusalReason::OtherKey);
         }
-        if !self.issuers.contains(&certificate.issuer) || !certificate.is_signed() {
+        if !self.knows_issuer(certificate) || !certificate.is_signed() {
             return Err(RefusalReason::BadCertificate);
         }
         if now_ms.saturating_add(CLOCK_LEEWAY_MS) < admission.not_before_ms || now_ms > admission.not_after_ms
@@ -58,11 +58,26 @@ impl Trust {
         Ok(())
     }
 
-    /// Whether a connection that was admitted by a certificate of `issuer` may
-    /// stay. Expiry is not asked again: the peer may have renewed meanwhile.
+    /// Whether the certificate's issuer is valid here, or follows one that is.
+    fn knows_issuer(&self, certificate: &AdmissionCertificate) -> bool {
+        let endorsements = certificate.endorsements();
+        let mut key = certificate.issuer;
+        for _ in 0..=endorsements.len() {
+            if self.issuers.contains(&key) {
+                return true;
+            }
+            let earlier = endorsements.iter().find(|word| word.of == key && word.is_signed());
+            let Some(earlier) = earlier else { return false };
+            key = earlier.by;
+        }
+        false
+    }
+
+    /// Whether a connection that was admitted by `certificate` may stay.
+    /// Expiry is not asked again: the peer may have renewed meanwhile.
     #[must_use]
-    pub fn keeps(&self, peer: NodeId, issuer: &[u8; 32]) -> bool {
-        !self.revoked.contains(&peer) && self.issuers.contains(issuer)
+    pub fn keeps(&self, peer: NodeId, certificate: &AdmissionCertificate) -> bool {
+        !self.revoked.contains(&peer) && self.knows_issuer(certificate)
     }
 }
 
@@ -70,6 +85,7 @@ impl Trust {
 mod tests {
     use super::*;
     use crate::certificate::tests::admission;
+    use crate::endorsement::Endorsement;
     use crate::identity::IssuingKey;
 
     const ANN: NodeId = NodeId([1; 32]);
@@ -100,7 +116,27 @@ mod tests {
         assert_eq!(trust.admit(ANN, &elsewhere, 1_500), Err(RefusalReason::OtherCluster));
         trust.revoked.insert(ANN);
         assert_eq!(trust.admit(ANN, &good, 1_500), Err(RefusalReason::Revoked));
-        assert!(!trust.keeps(ANN, &issuer.public()));
+        assert!(!trust.keeps(ANN, &good));
+    }
+
+    #[test]
+    fn who_knows_only_an_old_key_believes_those_that_it_endorsed() {
+        let [old, newer, newest] = [7, 8, 9].map(|seed| IssuingKey::from_seed([seed; 32]));
+        let trust = trust(&old);
+        let signed = || AdmissionCertificate::issue(admission(ANN), &newest);
+        let words =
+            || vec![Endorsement::give(&newer, newest.public()), Endorsement::give(&old, newer.public())];
+        assert_eq!(trust.admit(ANN, &signed().endorsed(words()), 1_500), Ok(()));
+        assert!(trust.keeps(ANN, &signed().endorsed(words())) && !trust.keeps(ANN, &signed()));
+        let refused = Err(RefusalReason::BadCertificate);
+        assert_eq!(trust.admit(ANN, &signed(), 1_500), refused, "nobody vouches");
+        assert_eq!(trust.admit(ANN, &signed().endorsed(words().split_off(1)), 1_500), refused, "a gap");
+        let mut forged = words();
+        forged[1] = Endorsement { by: old.public(), ..Endorsement::give(&newer, newer.public()) };
+        assert_eq!(trust.admit(ANN, &signed().endorsed(forged), 1_500), refused, "a forged word");
+        let circle =
+            vec![Endorsement::give(&newer, newest.public()), Endorsement::give(&newest, newer.public())];
+        assert_eq!(trust.admit(ANN, &signed().endorsed(circle), 1_500), refused, "a circle");
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         group().prop_map(|group| Command::Recreate { groups: vec![group] }),
         (0_u32..3).prop_map(|to| Command::RaiseLevel { to }),
-        any::<[u8; 32]>().prop_map(|key| Command::RotateIssuer { key }),
+        any::<[u8; 32]>().prop_map(|key| Command::RotateIssuer { key, endorsement: None }),
         any::<[u8; 32]>().prop_map(|key| Command::RetireIssuer { key }),
     ]
 }

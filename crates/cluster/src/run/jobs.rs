@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use trine_replication::GroupError;
-use trine_transport::{AdmissionCertificate, IssuingKey};
+use trine_transport::{AdmissionCertificate, Endorsement, IssuingKey};
 use trine_types::{GroupId, NodeId, NodeNumber};
 
 use super::Outcome;
@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::error::{ClusterError, Fatal};
 use crate::membership;
 use crate::nodes::{StartRefused, StartReport};
+use crate::state::EndorsedBy;
 
 /// How long a removed node has to hear of it; well under the two seconds
 /// within which it must be cut off.
@@ -164,14 +165,18 @@ pub(super) async fn fetch_key(context: Arc<Context>) -> Step {
             return Ok(Outcome::Key(seed));
         }
     }
-    rotate_key(context).await
+    rotate_key(context, None).await
 }
 
 /// Makes a new issuing key and has every certificate signed afresh by it.
-pub(super) async fn rotate_key(context: Arc<Context>) -> Step {
+pub(super) async fn rotate_key(context: Arc<Context>, old: Option<Arc<IssuingKey>>) -> Step {
     let key = IssuingKey::generate(&*context.entropy);
     tracing::info!("a new issuing key replaces the old one");
-    context.propose(&Command::RotateIssuer { key: key.public() }).await.map_err(text)?;
+    let endorsement = old.map(|old| {
+        let Endorsement { by, of, signature } = Endorsement::give(&old, key.public());
+        EndorsedBy { by, of, signature: signature.to_vec() }
+    });
+    context.propose(&Command::RotateIssuer { key: key.public(), endorsement }).await.map_err(text)?;
     Ok(Outcome::Key(*key.seed()))
 }
 
@@ -201,7 +206,8 @@ pub(super) async fn sign(
         Ok(Some(Certifiable { number, name })) => {
             let (now_ms, settings) = (context.clock.wall_ms(), &context.settings);
             let signed = membership::certify(&key, context.cluster, node, (number, &name), now_ms, settings);
-            Told::Certificate(signed.encode())
+            let words = context.meta().endorsements(&key.public());
+            Told::Certificate(signed.endorsed(words).encode())
         }
         Ok(None) => Told::No("it is not a node of this cluster".to_owned()),
         Err(error) => Told::No(text(error)),

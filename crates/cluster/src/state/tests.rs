@@ -129,7 +129,13 @@ fn the_issuing_key_is_replaced_when_a_node_that_had_it_is_removed() {
     meta.apply(4_000, Command::Assign { changes: vec![(GroupId::META, 1, voters)] });
     assert_eq!(meta.apply(4_000, Command::Remove { number: NodeNumber(3), force: true }), Answer::Done);
     assert!(meta.cluster.as_ref().expect("created").rotation_due);
-    assert_eq!(meta.apply(4_000, Command::RotateIssuer { key: [9; 32] }), Answer::Done);
+    let word = |by, of| EndorsedBy { by: [by; 32], of: [of; 32], signature: vec![by; 64] };
+    let rotate = |by, of| Command::RotateIssuer { key: [of; 32], endorsement: Some(word(by, of)) };
+    assert_eq!(meta.apply(4_000, rotate(8, 9)), Answer::Done);
+    let mut again = meta.clone();
+    assert_eq!(again.apply(4_000, rotate(9, 10)), Answer::Done);
+    let chain: Vec<_> = again.endorsements(&[10; 32]).iter().map(|word| (word.by[0], word.of[0])).collect();
+    assert_eq!(chain, [(9, 10), (8, 9)], "who knows 8 finds the way to 10");
     assert_eq!((meta.newest_issuer(), meta.retired_issuer()), (Some([9; 32]), None));
     let mut renewed = report(1, 1, 1);
     renewed.issuer = [9; 32];

@@ -81,7 +81,7 @@ async fn greet(
             let socket = second_handle(session.get_ref().0)?;
             write_frame(&mut session, encode_acceptor(&Ok(own))).await?;
             let connection = connection(&shared.config, (peer, lane), session, socket, buffer);
-            shared.enter(peer, theirs.issuer, &connection.closer);
+            shared.enter(peer, &theirs, &connection.closer);
             Ok(Guest::Node(connection))
         }
         Err(reason) => {

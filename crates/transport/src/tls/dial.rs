@@ -68,7 +68,7 @@ async fn open_at(
         .map_err(|_| OpenError::WrongPeer("its admission certificate is not valid here"))?;
     let socket = second_handle(session.get_ref().0).map_err(|error| broken(&error))?;
     let connection = connection(&shared.config, (peer, lane), session, socket, buffer);
-    shared.enter(peer, theirs.issuer, &connection.closer);
+    shared.enter(peer, &theirs, &connection.closer);
     Ok(connection)
 }
 

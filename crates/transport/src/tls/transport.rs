@@ -15,6 +15,7 @@ use trine_types::{Clock, NodeId};
 
 use super::keys::Keys;
 use super::{dial, listen, socket};
+use crate::certificate::AdmissionCertificate;
 use crate::config::TlsConfig;
 use crate::error::OpenError;
 use crate::identity::Identity;
@@ -57,7 +58,7 @@ pub(super) struct Shared {
 /// An open connection, as far as trust is concerned.
 struct Open {
     peer: NodeId,
-    issuer: [u8; 32],
+    certificate: AdmissionCertificate,
     closer: WeakCloser,
 }
 
@@ -78,23 +79,23 @@ impl Shared {
         self.join_handler.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes a connection that was admitted by a certificate of `issuer`.
-    pub(super) fn enter(&self, peer: NodeId, issuer: [u8; 32], closer: &Closer) {
+    /// Notes a connection that was admitted by `certificate`.
+    pub(super) fn enter(&self, peer: NodeId, certificate: &AdmissionCertificate, closer: &Closer) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|other| other.closer.is_alive());
-        open.push(Open { peer, issuer, closer: closer.downgrade() });
+        open.push(Open { peer, certificate: certificate.clone(), closer: closer.downgrade() });
         drop(open);
         // Trust may have changed, or all may have stopped, since it was asked.
-        if self.is_stopped() || !self.trust().keeps(peer, &issuer) {
+        if self.is_stopped() || !self.trust().keeps(peer, certificate) {
             closer.close();
         }
     }
 
-    fn close_unless(&self, keeps: impl Fn(NodeId, &[u8; 32]) -> bool) {
+    fn close_unless(&self, keeps: impl Fn(NodeId, &AdmissionCertificate) -> bool) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let closers: Vec<WeakCloser> = open
             .iter()
-            .filter(|open| !keeps(open.peer, &open.issuer))
+            .filter(|open| !keeps(open.peer, &open.certificate))
             .map(|open| open.closer.clone())
             .collect();
         drop(open);
@@ -163,7 +164,7 @@ async fn apply_trust(
                     break;
                 }
                 let now = trust.borrow_and_update().clone();
-                shared.close_unless(|peer, issuer| now.keeps(peer, issuer));
+                shared.close_unless(|peer, certificate| now.keeps(peer, certificate));
             }
         }
     }
