@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Line;
+use super::cost::resident_mib;
 use crate::command::{Trouble, product};
 use crate::redis::{Connection, Reply};
 use crate::servers::Dev;
@@ -16,6 +17,14 @@ const KEPT: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(5);
 const RANDOM_ROUNDS: u64 = 100;
 const HALF_OPEN: usize = 3_000;
+/// How far a node's peer port is from its Redis port, in `trine dev`.
+const PEER_PORT: u16 = 10_000;
+/// Most handshakes that a node has under way at once.
+const HANDSHAKES: usize = 512;
+/// Files that come and go while a node works.
+const FEW_FILES: usize = 64;
+/// Memory that all half-open connections together may cost, in MiB.
+const HALF_OPEN_MIB: u64 = 128;
 /// Files that we need besides half-open connections.
 const OTHER_FILES: u64 = 200;
 
@@ -42,7 +51,8 @@ pub(super) fn doors() -> Result<Vec<Line>, Trouble> {
     for n in 0..KEPT {
         connection.call(&["SET", &format!("kept:{n}"), &n.to_string()]).map_err(Trouble::at("write"))?;
     }
-    let mut lines = vec![malformed(port), random_bytes(&dev), half_open(port)];
+    let mut lines = vec![malformed(port), random_bytes(&dev)];
+    lines.extend(half_open(&dev));
     lines.push(unharmed(&dev));
     Ok(lines)
 }
@@ -84,7 +94,7 @@ fn random_bytes(dev: &Dev) -> Line {
     let mut sent = 0;
     for _ in 0..RANDOM_ROUNDS {
         for door in &dev.doors {
-            for port in [door.port, door.port + 10_000] {
+            for port in [door.port, door.port + PEER_PORT] {
                 let bytes: Vec<u8> = (0..next() % 2_000).flat_map(|_| next().to_le_bytes()).collect();
                 let address = SocketAddr::from(([127, 0, 0, 1], port));
                 let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) else { continue };
@@ -102,9 +112,37 @@ fn random_bytes(dev: &Dev) -> Line {
     Line::of(serving && sent == expected, "random bytes on every port", figure)
 }
 
-/// Thousands of connections that begin a request and stop.
-fn half_open(port: u16) -> Line {
-    let name = "half-open connections by the thousand";
+/// One of a node's ports, and what a stranger begins to say there.
+struct Target {
+    name: &'static str,
+    port: u16,
+    beginning: &'static [u8],
+    /// Most files that the node may open for all of them.
+    files: usize,
+}
+
+/// Thousands of connections that begin a request, or a handshake, and stop.
+fn half_open(dev: &Dev) -> Vec<Line> {
+    let port = dev.doors[0].port;
+    let targets = [
+        Target {
+            name: "half-open requests by the thousand",
+            port,
+            beginning: b"*2\r\n$3\r\nGET\r\n$10",
+            files: HALF_OPEN,
+        },
+        Target {
+            name: "half-open handshakes by the thousand",
+            port: port + PEER_PORT,
+            beginning: b"\x16\x03\x01\x02\x00\x01",
+            files: HANDSHAKES,
+        },
+    ];
+    targets.iter().map(|target| held_open(dev, target)).collect()
+}
+
+fn held_open(dev: &Dev, target: &Target) -> Line {
+    let Target { name, port, beginning, files } = target;
     let mut limits = getrlimit(Resource::Nofile);
     limits.current = limits.maximum;
     let _ = setrlimit(Resource::Nofile, limits);
@@ -112,20 +150,40 @@ fn half_open(port: u16) -> Line {
     if room < HALF_OPEN as u64 {
         return Line::not_run(name, format!("only {room} files may be open here"));
     }
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let (door, address) = (&dev.doors[0], SocketAddr::from(([127, 0, 0, 1], *port)));
+    let (files_before, memory_before) = (open_files(door.pid), resident_mib(door.pid));
     let mut held = Vec::new();
     for _ in 0..HALF_OPEN {
         if let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) {
-            let _ = stream.write_all(b"*2\r\n$3\r\nGET\r\n$10");
+            let _ = stream.write_all(beginning);
             held.push(stream);
         }
     }
-    let during = answers(port);
+    let during = writes(door.port);
+    let more_files = open_files(door.pid).saturating_sub(files_before);
+    let more_memory = resident_mib(door.pid).saturating_sub(memory_before);
     let count = held.len();
     drop(held);
-    let after = crate::servers::wait_for(PATIENCE, || answers(port));
-    let figure = format!("{count} held; another connection is answered during: {during}, after: {after}");
-    Line::of(during && after, name, figure)
+    let after = crate::servers::wait_for(PATIENCE, || {
+        writes(door.port) && open_files(door.pid) <= files_before + FEW_FILES
+    });
+    let bounded = more_files <= files + FEW_FILES && more_memory <= HALF_OPEN_MIB;
+    let figure = format!(
+        "{count} begun; meanwhile {more_files} files and {more_memory} MiB more, a write is answered: {during}; \
+         afterwards answered and closed: {after}"
+    );
+    Line::of(during && after && bounded && count == HALF_OPEN, name, figure)
+}
+
+fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Whether a write is answered, which takes the other nodes, too.
+fn writes(port: u16) -> bool {
+    Connection::local(port)
+        .and_then(|mut open| open.call(&["SET", "meanwhile", "x"]))
+        .is_ok_and(|it| it.is_ok())
 }
 
 /// The same processes still run, none has panicked, every key is there.
