@@ -48,13 +48,19 @@ fn origin_of_this_runtime(now: TokioInstant) -> TokioInstant {
     Handle::current().id().hash(&mut hasher);
     let id = hasher.finish();
     let known = ORIGINS.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-    known.unwrap_or_else(|| {
-        let mut origins = ORIGINS.write().unwrap_or_else(PoisonError::into_inner);
-        if origins.len() >= MAX_ORIGINS {
-            origins.pop_first();
-        }
-        *origins.entry(id).or_insert(now)
-    })
+    known.unwrap_or_else(|| remember(&mut ORIGINS.write().unwrap_or_else(PoisonError::into_inner), id, now))
+}
+
+/// Notes where the grid of runtime `id` begins. Makes room by forgetting the
+/// oldest runtime, which a long run of the simulator has ended long ago: a
+/// living one would get another grid, and its seed would not replay.
+fn remember(origins: &mut BTreeMap<u64, TokioInstant>, id: u64, now: TokioInstant) -> TokioInstant {
+    if origins.len() >= MAX_ORIGINS
+        && let Some(oldest) = origins.iter().min_by_key(|(_, origin)| **origin).map(|(id, _)| *id)
+    {
+        origins.remove(&oldest);
+    }
+    *origins.entry(id).or_insert(now)
 }
 
 /// Makes the randomness of all replicas on this thread follow from `seed`.
@@ -184,6 +190,19 @@ mod tests {
             assert!(sleep < wanted + GRID);
             assert_eq!((since + sleep).as_micros() % GRID.as_micros(), 0);
         }
+    }
+
+    #[test]
+    fn the_oldest_origin_is_forgotten_first() {
+        let mut origins = BTreeMap::new();
+        let start = TokioInstant::now();
+        let ids = (0..=MAX_ORIGINS as u64).rev();
+        for (age, id) in (0..).zip(ids) {
+            remember(&mut origins, id, start + Duration::from_millis(age));
+        }
+        assert_eq!(origins.len(), MAX_ORIGINS);
+        assert!(!origins.contains_key(&(MAX_ORIGINS as u64)), "the first that was noted");
+        assert!(origins.contains_key(&0), "the last, although its number is the smallest");
     }
 
     #[test]
