@@ -94,11 +94,8 @@ impl Network {
     pub(crate) fn deliver_due(&mut self, now_ms: u64, trace: &Trace) {
         self.net.advance_to(Duration::from_millis(now_ms));
         let traffic = self.net.traffic();
-        let mut seen = [0; 24];
-        seen[..8].copy_from_slice(&traffic.frames.to_le_bytes());
-        seen[8..16].copy_from_slice(&traffic.bytes.to_le_bytes());
-        seen[16..].copy_from_slice(&traffic.connections.to_le_bytes());
-        trace.bytes(2, &seen);
+        let seen = [traffic.frames, traffic.bytes, traffic.connections, traffic.digest];
+        trace.bytes(2, &seen.map(u64::to_le_bytes).concat());
     }
 
     /// The transport of a new life of `node`, which proves the key `id`.

@@ -15,6 +15,7 @@ use super::dice::Dice;
 use super::node::SimTransport;
 use super::wire::{Fate, Paths, Step, Wire};
 use crate::error::{OpenError, RefusalReason, UnreachableCause};
+use crate::frame::Frame;
 use crate::lane::Lane;
 use crate::transport::Connection;
 
@@ -68,6 +69,28 @@ pub struct SimTraffic {
     pub bytes: u64,
     /// Connections made.
     pub connections: u64,
+    /// Over the content of the frames, in the order of their delivery.
+    pub digest: u64,
+}
+
+impl SimTraffic {
+    fn count(&mut self, frame: &Frame) {
+        self.frames += 1;
+        self.bytes += frame.len() as u64;
+        self.digest = fold(fold(self.digest, frame.head()), frame.body());
+    }
+}
+
+/// Mixes `bytes` and their number into `digest` (a multiply and a rotation for
+/// each eight bytes: what matters is that equal runs are seen to be equal).
+fn fold(digest: u64, bytes: &[u8]) -> u64 {
+    let mix = |digest: u64, word: u64| (digest ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    mix(words.fold(digest, mix), bytes.len() as u64)
 }
 
 type Opened = Result<Connection, OpenError>;
@@ -360,11 +383,7 @@ impl Hub {
                 let (from, to) = between(end);
                 Fate::Delay(draw_delay(config, dice, slow, from, to))
             };
-            let count = |bytes: usize| {
-                traffic.frames += 1;
-                traffic.bytes += bytes as u64;
-            };
-            wire.step(*now, &paths, fate, count) == Step::Alive
+            wire.step(*now, &paths, fate, |frame| traffic.count(frame)) == Step::Alive
         });
     }
 

@@ -54,6 +54,22 @@ async fn frames_wait_out_a_short_partition() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_digest_tells_frames_of_one_size_apart() {
+    let mut digests = Vec::new();
+    for said in ["tea", "tea", "pea"] {
+        let net = SimNet::new(1, SimConfig::default());
+        let driver = net.spawn_driver();
+        let (one, mut two) = connected(&net, Lane::Log).await;
+        one.sender.send(text(said)).await.unwrap();
+        assert_eq!(two.receiver.recv().await.unwrap(), said);
+        digests.push(net.traffic().digest);
+        driver.abort();
+    }
+    assert_eq!(digests[0], digests[1]);
+    assert_ne!(digests[0], digests[2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_partition_breaks_connections_that_have_something_to_say() {
     let net = SimNet::new(1, SimConfig::default());
     net.spawn_driver();

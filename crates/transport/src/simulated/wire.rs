@@ -63,23 +63,22 @@ impl Direction {
         self.flight.push_back((self.last_due, frame));
     }
 
-    /// Delivers what is due; over when the receiver is gone. Tells `traffic`
-    /// how many bytes each frame has.
-    fn land(&mut self, now: Duration, traffic: &mut impl FnMut(usize)) -> Step {
+    /// Delivers what is due; over when the receiver is gone. Shows each frame
+    /// that arrived to `traffic`.
+    fn land(&mut self, now: Duration, traffic: &mut impl FnMut(&Frame)) -> Step {
         while let Some(into) = &self.into {
             let Some((due, frame)) = self.flight.pop_front() else { break };
-            let bytes = frame.len();
             if due > now {
                 self.flight.push_front((due, frame));
                 break;
             }
-            match into.offer(frame) {
+            match into.offer(frame.clone()) {
                 Ok(()) => {
-                    self.flight_bytes -= bytes;
-                    traffic(bytes);
+                    self.flight_bytes -= frame.len();
+                    traffic(&frame);
                 }
                 Err((SendError::Closed, _)) => return Step::Over,
-                Err((SendError::Full | SendError::TooLarge(_), frame)) => {
+                Err((SendError::Full | SendError::TooLarge(_), _)) => {
                     self.flight.push_front((due, frame));
                     break;
                 }
@@ -156,7 +155,7 @@ impl Wire {
         now: Duration,
         paths: &Paths,
         mut fate: impl FnMut(usize) -> Fate,
-        mut traffic: impl FnMut(usize),
+        mut traffic: impl FnMut(&Frame),
     ) -> Step {
         if self.closers.iter().any(Closer::is_closed) {
             return self.step_closing(now, paths, fate);
