@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::RaftError;
@@ -91,6 +91,7 @@ pub(crate) async fn open(
         machine,
         log,
         parked: AtomicBool::new(false),
+        handed_over: AtomicU64::new(0),
         streams: std::sync::Mutex::default(),
         incoming: tokio::sync::Mutex::new(None),
     };

@@ -14,7 +14,7 @@ use trine_transport::Endpoint;
 use trine_types::{Clock, Entropy, GroupId, Incarnation, NodeId, NodeNumber};
 
 use crate::config::{Config, ValidConfig};
-use crate::engine::Raft;
+use crate::engine::{Raft, Types};
 use crate::machine::Machine;
 use crate::pace::Pace;
 use crate::replica::{Replica, Replicas};
@@ -63,6 +63,8 @@ pub(crate) struct Local {
     pub(crate) log: GroupLog,
     /// Whether its ticker is off.
     pub(crate) parked: AtomicBool,
+    /// The term in which it leads and has asked another to take over; 0: none.
+    pub(crate) handed_over: AtomicU64,
     // Found for each append message, synchronously and in order of arrival.
     pub(crate) streams: Mutex<AppendStreams>,
     /// The snapshot that is being received.
@@ -83,6 +85,28 @@ impl Local {
             // An error: the replica has stopped.
             let _ = self.raft.trigger().heartbeat().await;
         }
+    }
+
+    /// Asks `to` to take over. From then on this leader decides nothing more in
+    /// its term, and its node's beats do not vouch for it: should nobody hear
+    /// the request, the others replace it as if it were gone.
+    ///
+    /// # Errors
+    /// The replica has stopped.
+    pub(crate) async fn hand_over_to(&self, to: NodeNumber) -> Result<(), openraft::errors::Fatal<Types>> {
+        self.wake().await;
+        let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        self.handed_over.store(term, Ordering::Relaxed);
+        self.raft.trigger().transfer_leader(to.0).await
+    }
+
+    /// The term that this node leads and goes on leading.
+    pub(crate) fn leading_term(&self, me: NodeNumber) -> Option<u64> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let term = metrics.vote.leader_id.term;
+        let leads = metrics.current_leader == Some(me.0);
+        (leads && self.handed_over.load(Ordering::Relaxed) != term).then_some(term)
     }
 
     /// The key of a member.

@@ -207,6 +207,30 @@ fn leadership_is_handed_over_on_request_and_before_a_stop() {
     });
 }
 
+/// Found by the simulator: such a leader took no more commands and, as its node
+/// was alive, nobody replaced it.
+#[test]
+fn a_hand_over_that_nobody_hears_of_does_not_leave_the_group_without_a_leader() {
+    story(async {
+        let cluster = Cluster::of(3, 33).await;
+        cluster.propose(1, "add x 1").await.unwrap();
+        let leader = cluster.leader().await;
+        let others: Vec<u64> = (1..=3).filter(|other| *other != leader).collect();
+        pass(Duration::from_secs(1)).await; // followers trust the leader's beats
+        let key = harness::key(leader);
+        cluster.net.isolate(key);
+        let handle = cluster.nodes[&leader].clone();
+        let next = NodeNumber(others[0]);
+        let handed = tokio::spawn(async move { handle.transfer_leader(GROUP, next).await });
+        pass(Duration::from_millis(5)).await;
+        others.iter().for_each(|other| cluster.net.break_connections(key, harness::key(*other)));
+        cluster.net.reconnect(key);
+        let served = tokio::time::timeout(Duration::from_secs(10), cluster.propose(leader, "add x 1")).await;
+        assert_eq!(served.expect("the group serves again"), Ok("2".to_owned()));
+        drop(handed);
+    });
+}
+
 #[test]
 fn a_follower_that_missed_what_was_purged_gets_a_snapshot() {
     story(async {

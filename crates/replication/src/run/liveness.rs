@@ -219,12 +219,8 @@ impl Liveness {
     }
 
     fn send(&self, locals: &[(GroupId, Arc<Local>)]) {
-        let leads = locals.iter().filter_map(|(group, local)| {
-            let metrics = local.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            let leads = metrics.current_leader == Some(self.node.number.0);
-            leads.then_some((group.0, metrics.vote.leader_id.term))
-        });
+        let leads =
+            locals.iter().filter_map(|(group, local)| Some((group.0, local.leading_term(self.node.number)?)));
         let mut beat = Beat {
             number: self.node.number.0,
             incarnation: self.node.incarnation.0,

@@ -166,9 +166,8 @@ pub(crate) async fn transfer_leader(
     if !voters.contains(&to.0) {
         return Err(ChangeError::Impossible(group, format!("{to} has no vote")));
     }
-    local.wake().await;
     let stopped = |error: openraft::errors::Fatal<Types>| GroupError::Stopped(group, error.to_string());
-    local.raft.trigger().transfer_leader(to.0).await.map_err(stopped)?;
+    local.hand_over_to(to).await.map_err(stopped)?;
     let mut metrics = local.raft.server_metrics();
     let deadline = Instant::now() + TRANSFER_DEADLINE;
     loop {
@@ -203,10 +202,9 @@ pub(crate) async fn hand_over(node: &Arc<Node>, group: GroupId, local: &Local) {
             .map(|(number, _)| NodeNumber(*number))
     };
     if let Some(best) = best {
-        local.wake().await;
         tracing::info!(%group, to = %best, "hands leadership over");
         // An error: the replica has stopped.
-        let _ = local.raft.trigger().transfer_leader(best.0).await;
+        let _ = local.hand_over_to(best).await;
     }
 }
 
