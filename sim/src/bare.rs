@@ -31,8 +31,6 @@ const MOST_NODES: u64 = 16;
 /// How long a cluster may take to form, and a change of members to end.
 const FORM_MS: u64 = 10_000;
 const CHANGE_MS: u64 = 30_000;
-/// How long a sync takes.
-const SYNC_LATENCY: Duration = Duration::from_micros(800);
 
 /// Makes bare nodes.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +56,7 @@ fn keys_of(numbers: impl IntoIterator<Item = NodeNumber>) -> BTreeMap<NodeNumber
 
 async fn start(parts: NodeParts) -> Result<Running<BareDoor>, String> {
     let disk = parts.hardware.disk.mount().map_err(|error| error.to_string())?;
-    let wal = Wal::open(disk, WalConfig::small(), Driver::Task { sync_latency: SYNC_LATENCY })
+    let wal = Wal::open(disk, WalConfig::small(), Driver::Task { sync_latency: parts.sync_latency })
         .map_err(|error| error.to_string())?;
     let endpoint = Endpoint::new(parts.transport, parts.entropy.clone(), EndpointConfig::default());
     let state: Arc<dyn StateStore> = Arc::new(parts.hardware.state);

@@ -20,6 +20,11 @@ use crate::trace;
 /// How far one step moves time on.
 pub const STEP: Duration = Duration::from_millis(1);
 
+/// The longest time that a disk takes for a sync, in milliseconds. A network
+/// that is faster than the leader's disk is usual: followers then have entries
+/// that the leader may yet lose.
+const SLOWEST_SYNC_MS: u64 = 8;
+
 /// A runtime whose time moves only when it is stepped.
 pub fn seeded_runtime(seed: u64) -> Runtime {
     Builder::new_current_thread()
@@ -93,6 +98,7 @@ impl<S: System> Host<S> {
         self.start_at = None;
         let runtime = seeded_runtime(self.seeds.draw());
         let entropy = SeededEntropy::new(Rng::new(self.seeds.draw(), "entropy"));
+        let sync_latency = Duration::from_millis(self.seeds.between(1, SLOWEST_SYNC_MS));
         let booting = system.boot(NodeParts {
             number: self.number,
             incarnation: self.incarnation,
@@ -100,6 +106,7 @@ impl<S: System> Host<S> {
             transport,
             clock: Arc::clone(&self.clock),
             entropy: Arc::new(entropy),
+            sync_latency,
         });
         let (tell, up) = tokio::sync::oneshot::channel();
         let main = runtime.spawn(async move {

@@ -94,6 +94,9 @@ fn run_here<S: System>(job: &Job, system: S) -> Report {
         let panic = FIRST_PANIC.with(|first| first.borrow_mut().take());
         Err(world.failure(Property::NoPanic, panic.unwrap_or_else(|| "a panic".to_owned())))
     });
+    if result.is_err() {
+        world.note_replicas();
+    }
     let report = Report {
         seed: job.seed,
         scenario: job.scenario,

@@ -28,6 +28,12 @@ pub enum Fault {
         /// For how long, in milliseconds.
         down_ms: u64,
     },
+    /// Whoever leads most groups at that moment crashes, and may be back before
+    /// the others have elected another.
+    Behead {
+        /// For how long, in milliseconds.
+        down_ms: u64,
+    },
     /// All nodes lose power at once.
     CrashAll {
         /// For how long, in milliseconds.
@@ -111,8 +117,8 @@ pub struct PlanShape {
 /// The kinds that a seed allows, as draw functions.
 type Draw = fn(&PlanShape, &mut Rng) -> Option<Fault>;
 
-const KINDS: [Draw; 9] =
-    [crash, crash_all, fail_sync, fill_disk, pause, partition, break_link, slow_link, skew];
+const KINDS: [Draw; 10] =
+    [crash, behead, crash_all, fail_sync, fill_disk, pause, partition, break_link, slow_link, skew];
 
 /// The faults of `seed`, in order of time.
 #[must_use]
@@ -147,6 +153,11 @@ fn pair(shape: &PlanShape, rng: &mut Rng) -> Option<(NodeNumber, NodeNumber)> {
 fn crash(shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {
     let down_ms = if rng.percent(60) { rng.between(1, 300) } else { rng.between(300, 3_000) };
     Some(Fault::Crash { node: node(shape, rng)?, down_ms })
+}
+
+#[allow(clippy::unnecessary_wraps)] // the shape that all draws have
+fn behead(_shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {
+    Some(Fault::Behead { down_ms: rng.between(1, 300) })
 }
 
 fn crash_all(shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {

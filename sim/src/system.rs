@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use trine_transport::SimTransport;
@@ -73,6 +74,8 @@ pub struct NodeParts {
     pub clock: Arc<SkewedClock>,
     /// Its randomness.
     pub entropy: Arc<SeededEntropy>,
+    /// How long its disk takes for a sync.
+    pub sync_latency: Duration,
 }
 
 /// A node that came up.

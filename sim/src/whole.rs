@@ -34,8 +34,6 @@ const PARTITIONS: u16 = 2;
 /// How long a cluster may take to form, and a change of members to end.
 const FORM_MS: u64 = 60_000;
 const CHANGE_MS: u64 = 90_000;
-/// How long a sync takes.
-const SYNC_LATENCY: Duration = Duration::from_micros(800);
 /// How often a node that cannot join tries again.
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
 
@@ -113,7 +111,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
     let node = Node::start(Wiring {
         directory,
         disk,
-        driver: Driver::Task { sync_latency: SYNC_LATENCY },
+        driver: Driver::Task { sync_latency: parts.sync_latency },
         state: Arc::new(parts.hardware.state),
         transport,
         trust,

@@ -16,7 +16,7 @@ use crate::host::{Ending, Host, STEP, seeded_runtime, step_runtime};
 use crate::invariant::{Invariants, Sight};
 use crate::plan::{Fault, Strike};
 use crate::random::Rng;
-use crate::system::{Observe, System};
+use crate::system::{Observe, ReplicaView, System};
 use crate::trace::{self, Trace};
 
 /// How long clients wait for an answer before they call it unknown.
@@ -307,6 +307,11 @@ impl<S: System> World<S> {
         self.trace.note(format_args!("fault: {fault:?}"));
         match &fault {
             Fault::Crash { node, down_ms } => self.crash(*node, Some(now_ms + down_ms)),
+            Fault::Behead { down_ms } => {
+                if let Some(leader) = self.leader() {
+                    self.crash(leader, Some(now_ms + down_ms));
+                }
+            }
             Fault::CrashAll { down_ms } => {
                 for node in self.numbers() {
                     self.crash(node, Some(now_ms + down_ms));
@@ -393,7 +398,25 @@ impl<S: System> World<S> {
 
     /// How the nodes' replicas look right now.
     #[must_use]
-    pub fn replicas(&self) -> BTreeMap<NodeNumber, Vec<crate::system::ReplicaView>> {
+    pub fn replicas(&self) -> BTreeMap<NodeNumber, Vec<ReplicaView>> {
         self.hosts.iter().filter_map(|(number, (host, _))| Some((*number, host.door()?.replicas()))).collect()
+    }
+
+    /// Notes how all replicas look, for the report of a failure.
+    pub(crate) fn note_replicas(&self) {
+        for (number, replicas) in self.replicas() {
+            for replica in replicas {
+                self.trace.note(format_args!("at the end, {number}: {replica:?}"));
+            }
+        }
+    }
+
+    /// Who leads most groups right now.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeNumber> {
+        let led = |replicas: &[ReplicaView]| replicas.iter().filter(|r| r.leads).count();
+        let nodes = self.replicas();
+        let best = nodes.iter().max_by_key(|(_, replicas)| led(replicas))?;
+        (led(best.1) > 0).then_some(*best.0)
     }
 }

@@ -116,14 +116,6 @@ fn exactly_once<S: System>(world: &World<S>, value: i64) -> Result<(), Failure> 
     Err(world.failure(Property::ExactlyOnce, detail))
 }
 
-/// Who leads most groups right now.
-fn leader<S: System>(world: &World<S>) -> Option<NodeNumber> {
-    let led = |replicas: &[crate::system::ReplicaView]| replicas.iter().filter(|r| r.leads).count();
-    let nodes = world.replicas();
-    let best = nodes.iter().max_by_key(|(_, replicas)| led(replicas))?;
-    (led(best.1) > 0).then_some(*best.0)
-}
-
 fn failover<S: System>(world: &mut World<S>) -> Result<Summary, Failure> {
     S::form(world, 3)?;
     let stop = Stop::default();
@@ -132,7 +124,7 @@ fn failover<S: System>(world: &mut World<S>) -> Result<Summary, Failure> {
     let mut gaps_ms = Vec::new();
     for _ in 0..5 {
         world.run_for(rng.between(300, 1_500))?;
-        let Some(victim) = leader(world) else { continue };
+        let Some(victim) = world.leader() else { continue };
         gaps_ms.push(gap_after(world, victim, &mut rng)?);
         let all = world.numbers().len();
         if !world.run_until(phases::HEAL_MS, |world| world.doors.nodes().len() == all)? {
