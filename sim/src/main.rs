@@ -48,7 +48,7 @@ struct Options {
     /// How many seeds run at the same time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Print every event to standard error.
+    /// Print every event, and what nodes log (see `RUST_LOG`), to standard error.
     #[arg(long)]
     print: bool,
     /// Go on after failures.
@@ -61,7 +61,8 @@ struct Options {
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Check that every planted bug is caught and that the same seeds pass
-    /// without it. Builds itself with `--cfg trine_planted` first.
+    /// without it; `--planted` names one of them. Builds itself with
+    /// `--cfg trine_planted` first.
     Planted {
         /// Seeds within which a bug must be caught.
         #[arg(long, default_value_t = 50)]
@@ -73,11 +74,16 @@ enum Command {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.print {
+        sim::trace::print_logs();
+    }
     match options.command {
-        Some(Command::Planted { within }) => planted::check_all(options.nodes, within, options.threads),
+        Some(Command::Planted { within }) => {
+            planted::check_all(options.planted.as_deref(), within, options.threads)
+        }
         Some(Command::Bugs) => {
             for bug in planted::BUGS {
-                println!("{:<24} {:<12} {}", bug.name, bug.scenario, bug.about);
+                println!("{:<24} {:<12} {:<6} {}", bug.name, bug.scenario.name(), bug.kind.name(), bug.about);
             }
             ExitCode::SUCCESS
         }

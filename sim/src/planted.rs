@@ -2,7 +2,11 @@
 //! have, each compiled into its room under `cfg(trine_planted)` and switched
 //! on by name. A simulator that does not find them would not find others.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+
+use tokio::time::Instant;
 
 use crate::fleet::run_all;
 use crate::job::Job;
@@ -16,12 +20,14 @@ pub struct Bug {
     pub name: &'static str,
     /// The scenario that has to find it.
     pub scenario: Scenario,
+    /// The kind of node that has it.
+    pub kind: Kind,
     /// What is wrong.
     pub about: &'static str,
 }
 
 const fn bug(name: &'static str, scenario: Scenario, about: &'static str) -> Bug {
-    Bug { name, scenario, about }
+    Bug { name, scenario, kind: Kind::Bare, about }
 }
 
 /// The fixed list.
@@ -56,11 +62,14 @@ pub const BUGS: &[Bug] = &[
         Scenario::Membership,
         "a follower does not hear of membership changes after its start",
     ),
-    bug(
-        trine_database::planted::EXPIRY_BY_LOCAL_CLOCK,
-        Scenario::Register,
-        "a read decides by the leader's clock whether a key has expired",
-    ),
+    Bug {
+        kind: Kind::Whole, // the database is above what bare nodes have
+        ..bug(
+            trine_database::planted::EXPIRY_BY_LOCAL_CLOCK,
+            Scenario::Register,
+            "a read decides by the leader's clock whether a key has expired",
+        )
+    },
 ];
 
 /// Whether this build has the bugs in it.
@@ -85,61 +94,94 @@ fn choose(name: Option<&str>) {
     trine_types::planted::set(name);
 }
 
-/// Checks the whole list: each bug is caught within `within` seeds, and the
-/// same seeds pass without it.
+/// What `seeds` of one scenario found.
+#[derive(Debug, Clone)]
+struct Finding {
+    /// The first seed that failed and the property that it violates.
+    failure: Option<(u64, String)>,
+    /// How many seeds ran until then.
+    seeds: u64,
+    /// How long that took, in seconds.
+    seconds: f64,
+}
+
+/// Checks the list, or only bug `only`: each is caught within `within` seeds,
+/// and the same seeds pass without it.
 #[must_use]
-pub fn check_all(kind: Kind, within: u64, threads: usize) -> ExitCode {
+pub fn check_all(only: Option<&str>, within: u64, threads: usize) -> ExitCode {
     if !BUILT_IN {
-        return build_and_check(kind, within, threads);
+        return build_and_check(only, within, threads);
     }
-    let mut missed = 0;
-    for bug in BUGS {
+    let mut clean: BTreeMap<(Scenario, &str), Finding> = BTreeMap::new();
+    let (mut caught, mut missed) = (0, 0);
+    for bug in BUGS.iter().filter(|bug| only.is_none_or(|name| name == bug.name)) {
         choose(Some(bug.name));
-        let caught = first_failure(kind, bug.scenario, within, threads);
+        let with = first_failure(bug, within, threads);
         choose(None);
-        let clean = first_failure(kind, bug.scenario, within, threads);
-        let verdict = match (&caught, &clean) {
+        let without = clean
+            .entry((bug.scenario, bug.kind.name()))
+            .or_insert_with(|| first_failure(bug, within, threads));
+        let verdict = match (&with.failure, &without.failure) {
             (Some(_), None) => "caught",
             (None, _) => "MISSED",
             (_, Some(_)) => "UNCLEAR",
         };
+        caught += u64::from(verdict == "caught");
         missed += u64::from(verdict != "caught");
-        let by = caught
-            .map_or(format!("not within {within} seeds"), |(seed, what)| format!("seed {seed}: {what}"));
-        println!("{verdict:<8} {:<24} {:<12} {by}", bug.name, bug.scenario);
-        if let Some((seed, what)) = clean {
+        println!("{verdict:<8} {:<24} {}", bug.name, told(bug, &with));
+        if let Some((seed, what)) = &without.failure {
             println!("         without the bug, seed {seed} fails too: {what}");
         }
     }
+    for ((scenario, kind), finding) in &clean {
+        let (seeds, seconds) = (finding.seeds, finding.seconds);
+        println!("clean    {scenario} on {kind} nodes: {seeds} seeds without a bug in {seconds:.0} s");
+    }
+    println!("{caught} of {} planted bugs caught within {within} seeds", caught + missed);
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The first seed that fails and the property that it violates.
-fn first_failure(kind: Kind, scenario: Scenario, within: u64, threads: usize) -> Option<(u64, String)> {
-    let jobs: Vec<_> = (0..within).map(|seed| Job { seed, scenario, print: false }).collect();
-    let mut found = None;
+/// How a bug was found, on one line.
+fn told(bug: &Bug, with: &Finding) -> String {
+    let place = format!("{} on {} nodes", bug.scenario, bug.kind);
+    match &with.failure {
+        Some((seed, what)) => format!("{place}, seed {seed} after {:.0} s: {what}", with.seconds),
+        None => format!("{place}: not within {} seeds, {:.0} s", with.seeds, with.seconds),
+    }
+}
+
+/// Runs seeds until one fails.
+fn first_failure(bug: &Bug, within: u64, threads: usize) -> Finding {
+    let jobs: Vec<_> = (0..within).map(|seed| Job { seed, scenario: bug.scenario, print: false }).collect();
+    let started = Instant::now();
+    let mut finding = Finding { failure: None, seeds: 0, seconds: 0.0 };
     run_all(
         &jobs,
         threads,
-        |job| kind.run(job),
+        |job| bug.kind.run(job),
         |report| {
+            finding.seeds += 1;
             if let Err(failure) = &report.result {
-                found = Some((report.seed, format!("{:?} at {} ms", failure.property, failure.at_ms)));
+                finding.failure =
+                    Some((report.seed, format!("{:?} at {} ms", failure.property, failure.at_ms)));
             }
-            found.is_none()
+            finding.failure.is_none()
         },
     );
-    found
+    finding.seconds = started.elapsed().as_secs_f64();
+    finding
 }
 
 /// Builds the simulator with the bugs in it and lets that one check.
-fn build_and_check(kind: Kind, within: u64, threads: usize) -> ExitCode {
+fn build_and_check(only: Option<&str>, within: u64, threads: usize) -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let status = Command::new(cargo)
         .env("RUSTFLAGS", "--cfg tokio_unstable --cfg trine_planted")
-        .env("CARGO_TARGET_DIR", "target/planted")
-        .args(["run", "--quiet", "--package", "sim", "--", "--nodes", kind.name()])
-        .args(["--threads", &threads.to_string(), "planted", "--within", &within.to_string()])
+        .env("CARGO_TARGET_DIR", target.join("planted"))
+        .args(["run", "--quiet", "--package", "sim", "--", "--threads", &threads.to_string()])
+        .args(only.map(|name| ["--planted", name]).iter().flatten())
+        .args(["planted", "--within", &within.to_string()])
         .status();
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,

@@ -6,6 +6,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
 use crate::clock::WorldTime;
 use crate::random::mix;
 
@@ -32,6 +36,22 @@ pub(crate) fn set_place(now_ms: u64, who: fmt::Arguments<'_>) {
         // Writing into a string cannot fail.
         let _ = write!(place, "{now_ms:>6} ms {who}");
     });
+}
+
+/// Stamps log lines with the world's time and the node that wrote them.
+struct Placed;
+
+impl FormatTime for Placed {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        line.write_str(&place())
+    }
+}
+
+/// Prints the nodes' log to standard error, as `RUST_LOG` asks (warnings
+/// otherwise).
+pub fn print_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_timer(Placed).with_writer(std::io::stderr).init();
 }
 
 #[derive(Debug, Default)]
