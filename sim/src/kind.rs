@@ -71,3 +71,29 @@ impl FromStr for Kind {
         found.ok_or_else(|| format!("no kind of node {text:?}; there are: {names}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    /// Everything in the report, over the content of every frame.
+    fn repeats(kind: Kind, scenario: Scenario, seed: u64) {
+        let job = Job { seed, scenario, print: false };
+        let (first, second) = (kind.run(&job), kind.run(&job));
+        assert_eq!(first.result.as_ref().map(|_| ()), Ok(()));
+        assert_eq!(first, second);
+        assert_ne!(first.trace_hash, kind.run(&Job { seed: seed + 1, ..job }).trace_hash);
+    }
+
+    #[test]
+    fn a_seed_of_bare_nodes_runs_the_same_way_twice() {
+        repeats(Kind::Bare, Scenario::Register, 3);
+        repeats(Kind::Bare, Scenario::Membership, 3);
+    }
+
+    #[test]
+    fn a_seed_of_whole_nodes_runs_the_same_way_twice() {
+        repeats(Kind::Whole, Scenario::Register, 3);
+    }
+}
