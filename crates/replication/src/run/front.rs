@@ -186,6 +186,18 @@ impl Front {
         self.hold_until = Some(Instant::now() + self.pause);
     }
 
+    /// Looks for whom to ask next after one that was of no use. There is no
+    /// pause before one who was named; before one whose turn it is there is,
+    /// or nodes that are all down would be asked in turn without end.
+    fn look_on(&mut self, pause: Duration, named: bool) {
+        self.hold(pause);
+        let (until, pause) = (self.hold_until, self.pause);
+        self.retarget();
+        if !named {
+            (self.hold_until, self.pause) = (until, pause);
+        }
+    }
+
     /// A batch of this leader came back.
     fn finished(&mut self, finished: Finished) {
         match finished {
@@ -229,16 +241,14 @@ impl Front {
             Ok(LeaderAnswer::NotLeader(leader)) => {
                 if self.link.lost(frame.generation) {
                     self.finder.not_leader(frame.asked, leader);
-                    self.hold(RETRY_PAUSE / 4);
-                    self.retarget();
+                    self.look_on(RETRY_PAUSE / 4, leader.is_some());
                 }
             }
             Err(error) => {
                 if self.link.lost(frame.generation) {
                     tracing::debug!(group = %self.group, asked = %frame.asked, error, "a frame was lost");
                     self.finder.failed(frame.asked);
-                    self.hold(RETRY_PAUSE);
-                    self.retarget();
+                    self.look_on(RETRY_PAUSE, false);
                 }
             }
         }

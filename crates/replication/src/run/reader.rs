@@ -129,8 +129,13 @@ impl Reader {
         for ask in asks.into_iter().rev() {
             self.waiting.push_front(ask);
         }
-        self.hold_until = Some(Instant::now() + RETRY_PAUSE / 2);
+        let hold_until = Some(Instant::now() + RETRY_PAUSE / 2);
+        self.hold_until = hold_until;
         self.retarget();
+        if leader.is_none() {
+            // Nobody was named: those whose turn it is may all be down.
+            self.hold_until = hold_until;
+        }
     }
 
     fn expire(&mut self) {
