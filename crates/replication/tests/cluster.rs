@@ -11,7 +11,7 @@ use trine_replication::{Config, Role};
 use trine_types::NodeNumber;
 
 mod harness;
-use harness::{Cluster, GROUP, keys, pass, story, until};
+use harness::{Cluster, GROUP, keys, pass, story, story_in_time, until};
 
 #[test]
 fn one_node_is_a_group_of_its_own() {
@@ -57,32 +57,40 @@ fn a_node_without_a_replica_finds_the_leader_by_a_hint() {
 /// and back did so without a pause, and time stood still.
 #[test]
 fn a_node_without_a_replica_waits_while_all_replicas_are_down() {
-    let (done, finished) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        story(async {
-            let mut cluster = Cluster::idle(4, 4, Config::default()).await;
-            for number in 1..=3 {
-                cluster.open(number).await;
-            }
-            cluster.nodes[&1].initialize(GROUP, keys(&[1, 2, 3])).await.unwrap();
-            cluster.leader().await;
-            cluster.nodes[&4].hint(GROUP, None, vec![NodeNumber(1), NodeNumber(2), NodeNumber(3)]);
-            assert_eq!(cluster.propose(4, "add x 5").await.unwrap(), "5");
-            for number in 1..=3 {
-                cluster.crash(number).await;
-            }
-            let write = cluster.nodes[&4].propose(GROUP, Bytes::from("add x 1"));
-            let read = cluster.nodes[&4].query(GROUP, Bytes::from("get x"));
-            pass(Duration::from_secs(1)).await;
-            for number in 1..=3 {
-                cluster.restart(number).await;
-            }
-            assert_eq!(write.await.map(|reply| reply.body), Ok(Bytes::from("6")));
-            assert!(read.await.is_ok());
-        });
-        done.send(()).unwrap();
+    story_in_time(async {
+        let mut cluster = Cluster::idle(4, 4, Config::default()).await;
+        for number in 1..=3 {
+            cluster.open(number).await;
+        }
+        cluster.nodes[&1].initialize(GROUP, keys(&[1, 2, 3])).await.unwrap();
+        cluster.leader().await;
+        cluster.nodes[&4].hint(GROUP, None, vec![NodeNumber(1), NodeNumber(2), NodeNumber(3)]);
+        assert_eq!(cluster.propose(4, "add x 5").await.unwrap(), "5");
+        for number in 1..=3 {
+            cluster.crash(number).await;
+        }
+        let write = cluster.nodes[&4].propose(GROUP, Bytes::from("add x 1"));
+        let read = cluster.nodes[&4].query(GROUP, Bytes::from("get x"));
+        pass(Duration::from_secs(1)).await;
+        for number in 1..=3 {
+            cluster.restart(number).await;
+        }
+        assert_eq!(write.await.map(|reply| reply.body), Ok(Bytes::from("6")));
+        assert!(read.await.is_ok());
     });
-    finished.recv_timeout(Duration::from_secs(60)).expect("time passes");
+}
+
+#[test]
+fn a_read_that_was_given_up_leaves_nothing_that_spins() {
+    story_in_time(async {
+        let mut cluster = Cluster::of(3, 5).await;
+        let leader = cluster.leader().await;
+        for other in (1..=3).filter(|other| *other != leader) {
+            cluster.crash(other).await;
+        }
+        assert!(cluster.query(leader, "get x").await.is_err());
+        pass(Duration::from_secs(5)).await;
+    });
 }
 
 #[test]

@@ -184,6 +184,8 @@ impl Front {
     fn hold(&mut self, pause: Duration) {
         self.pause = (self.pause * 2).clamp(pause, RETRY_PAUSE * 5);
         self.hold_until = Some(Instant::now() + self.pause);
+        // Nothing leaves before that: the end of a slot must not wake the task.
+        self.slot = None;
     }
 
     /// Looks for whom to ask next after one that was of no use. There is no

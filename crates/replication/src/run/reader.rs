@@ -149,10 +149,10 @@ impl Reader {
 
     fn pump(&mut self) {
         self.expire();
-        if self.waiting.is_empty() || self.hold_until.is_some_and(|until| Instant::now() < until) {
+        if self.hold_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        self.hold_until = None;
+        self.hold_until = None; // also if nobody waits: a moment in the past wakes without end
         while self.present < UNDER_WAY && !self.waiting.is_empty() {
             let round: BoxFuture<'static, Finished> = match self.target.clone() {
                 Target::Nobody => {

@@ -316,6 +316,17 @@ pub(crate) async fn pass(time: Duration) {
     tokio::time::timeout(time, std::future::pending::<()>()).await.unwrap_err();
 }
 
+/// As [`story`], for stories that a loop without a pause would never let end:
+/// paused time stands still while something runs.
+pub(crate) fn story_in_time(ending: impl Future<Output = ()> + Send + 'static) {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        story(ending);
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_mins(1)).expect("time passes");
+}
+
 /// Runs a story on a paused runtime.
 pub(crate) fn story(story: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
