@@ -2,11 +2,12 @@
 //! tokio runtime per process life), its clock, its randomness, and what of it
 //! outlives a crash.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::runtime::{Builder, Handle, RngSeed, Runtime, UnhandledPanic};
+use tokio::runtime::{Builder, Handle, RngSeed, Runtime, TaskMeta, UnhandledPanic};
 use tokio::task::JoinHandle;
 use trine_transport::SimTransport;
 use trine_types::NodeNumber;
@@ -25,6 +26,14 @@ pub const STEP: Duration = Duration::from_millis(1);
 /// that the leader may yet lose.
 const SLOWEST_SYNC_MS: u64 = 8;
 
+/// Most polls of tasks within one step. Time stands still while something is
+/// ready to run: a loop without a pause would never end.
+const MOST_POLLS: u32 = 1_000_000;
+
+thread_local! {
+    static POLLS: Cell<u32> = const { Cell::new(0) };
+}
+
 /// A runtime whose time moves only when it is stepped.
 pub fn seeded_runtime(seed: u64) -> Runtime {
     Builder::new_current_thread()
@@ -32,12 +41,20 @@ pub fn seeded_runtime(seed: u64) -> Runtime {
         .start_paused(true)
         .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
         .unhandled_panic(UnhandledPanic::ShutdownRuntime)
+        .on_before_task_poll(count_poll)
         .build()
         .expect("a runtime without IO needs nothing that could fail")
 }
 
+fn count_poll(task: &TaskMeta<'_>) {
+    POLLS.set(POLLS.get() + 1);
+    let spawned = task.spawned_at();
+    assert!(POLLS.get() < MOST_POLLS, "{MOST_POLLS} polls within one step: the task of {spawned} spins");
+}
+
 /// Runs everything that is due on `runtime` within the next `by`.
 pub fn step_runtime(runtime: &Runtime, by: Duration) {
+    POLLS.set(0);
     runtime.block_on(async { tokio::time::sleep(by).await });
 }
 
@@ -171,5 +188,22 @@ impl<S: System> Host<S> {
     pub fn entry(&self) -> Option<(Handle, S::Door)> {
         let process = self.process.as_ref()?;
         Some((process.runtime.handle().clone(), process.door.clone()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "polls within one step")]
+    fn a_task_that_spins_is_found() {
+        let runtime = seeded_runtime(1);
+        runtime.spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        step_runtime(&runtime, STEP);
     }
 }
