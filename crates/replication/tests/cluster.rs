@@ -263,7 +263,9 @@ fn a_hand_over_that_nobody_hears_of_does_not_leave_the_group_without_a_leader() 
         let next = NodeNumber(others[0]);
         let handed = tokio::spawn(async move { handle.transfer_leader(GROUP, next).await });
         pass(Duration::from_millis(5)).await;
-        others.iter().for_each(|other| cluster.net.break_connections(key, harness::key(*other)));
+        for other in &others {
+            cluster.net.break_connections(key, harness::key(*other));
+        }
         cluster.net.reconnect(key);
         let served = tokio::time::timeout(Duration::from_secs(10), cluster.propose(leader, "add x 1")).await;
         assert_eq!(served.expect("the group serves again"), Ok("2".to_owned()));

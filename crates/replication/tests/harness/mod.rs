@@ -319,7 +319,7 @@ pub(crate) async fn pass(time: Duration) {
 /// As [`story`], for stories that a loop without a pause would never let end:
 /// paused time stands still while something runs.
 pub(crate) fn story_in_time(ending: impl Future<Output = ()> + Send + 'static) {
-    let (done, finished) = std::sync::mpsc::channel();
+    let (done, finished) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         story(ending);
         done.send(()).unwrap();
