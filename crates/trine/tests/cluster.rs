@@ -178,7 +178,8 @@ async fn a_removed_node_ends_and_says_what_to_do() {
     let data = nodes[0].spec.data.to_str().expect("text").to_owned();
     let mut removed = nodes.pop().expect("three nodes");
     let (code, out, error) = trine(&["node", "remove", "node3", "--yes", "--data", &data], "").await;
-    assert_eq!((code, out.as_str()), (Some(0), "removed n3 node3\n"), "{error}");
+    // Two nodes joined at once: either may be the third by number.
+    assert!(code == Some(0) && out.starts_with("removed n") && out.ends_with(" node3\n"), "{out}{error}");
     let advice = ["it was removed", "empty data directory", "fresh ticket"];
     let words = last_words(&mut removed).await;
     assert!(advice.iter().all(|part| words.contains(part)), "{words}");
