@@ -85,6 +85,14 @@ pub enum Fault {
         /// For how long, in milliseconds.
         ms: u64,
     },
+    /// The wall clock of whoever leads most groups at that moment is ahead for
+    /// a while, by less than what costs it the lead, then right again.
+    ClockJump {
+        /// By how much, in milliseconds.
+        by_ms: i64,
+        /// For how long, in milliseconds.
+        ms: u64,
+    },
     /// The wall clock is off by this much from now on.
     Skew {
         /// Which node.
@@ -117,8 +125,9 @@ pub struct PlanShape {
 /// The kinds that a seed allows, as draw functions.
 type Draw = fn(&PlanShape, &mut Rng) -> Option<Fault>;
 
-const KINDS: [Draw; 10] =
-    [crash, behead, crash_all, fail_sync, fill_disk, pause, partition, break_link, slow_link, skew];
+const KINDS: [Draw; 11] = [
+    crash, behead, crash_all, fail_sync, fill_disk, pause, partition, break_link, slow_link, skew, clock_jump,
+];
 
 /// The faults of `seed`, in order of time.
 #[must_use]
@@ -201,6 +210,11 @@ fn break_link(shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {
 fn slow_link(shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {
     let (a, b) = pair(shape, rng)?;
     Some(Fault::SlowLink { a, b, delay_ms: rng.between(5, 300), ms: rng.between(100, 2_000) })
+}
+
+fn clock_jump(_shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {
+    let by_ms = i64::try_from(rng.between(200, 450)).ok()?;
+    Some(Fault::ClockJump { by_ms, ms: rng.between(20, 80) })
 }
 
 fn skew(shape: &PlanShape, rng: &mut Rng) -> Option<Fault> {

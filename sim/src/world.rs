@@ -290,10 +290,18 @@ impl<S: System> World<S> {
         let before = self.ongoing.len();
         let over = self.ongoing.extract_if(.., |(until_ms, _)| *until_ms <= now_ms);
         for (_, fault) in over.collect::<Vec<_>>() {
-            if let Fault::FillDisk { node, .. } = fault
-                && let Some((_, hardware)) = self.hosts.get(&node)
-            {
-                hardware.make_room();
+            match fault {
+                Fault::FillDisk { node, .. } => {
+                    if let Some((_, hardware)) = self.hosts.get(&node) {
+                        hardware.make_room();
+                    }
+                }
+                Fault::Skew { node, .. } => {
+                    if let Some((host, _)) = self.hosts.get(&node) {
+                        host.clock.set_skew_ms(0);
+                    }
+                }
+                _ => {}
             }
         }
         if self.ongoing.len() != before {
@@ -340,6 +348,13 @@ impl<S: System> World<S> {
                 self.shape_network();
             }
             Fault::Break { a, b } => self.network.break_link(*a, *b),
+            Fault::ClockJump { by_ms, ms } => {
+                if let Some(node) = self.leader() {
+                    let (by_ms, until_ms) = (*by_ms, now_ms + ms);
+                    self.suffer(Fault::Skew { node, by_ms }, now_ms);
+                    self.ongoing.push((until_ms, Fault::Skew { node, by_ms }));
+                }
+            }
             Fault::Skew { node, by_ms } => {
                 if let Some((host, _)) = self.hosts.get(node) {
                     host.clock.set_skew_ms(*by_ms);

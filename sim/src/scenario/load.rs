@@ -25,7 +25,7 @@ impl Stop {
 /// The keys of the register scenario: plain ones, and ones that lapse.
 #[must_use]
 pub fn register_keys() -> Vec<String> {
-    ["r0", "r1", "r2", "r3", "lapse0", "lapse1"].map(str::to_owned).into()
+    ["r0", "r1", "r2", "lapse0", "lapse1", "lapse2", "lapse3"].map(str::to_owned).into()
 }
 
 /// The key of the counter scenario.
@@ -41,21 +41,21 @@ fn first_value(index: usize) -> u64 {
     (index as u64 + 1) * 1_000_000
 }
 
-/// Reads, writes, swaps and deletes registers.
-pub async fn use_registers<D: Door>(mut client: Client<D>, keys: Vec<String>, stop: Stop) {
+/// Reads, writes, swaps and deletes registers; `reads` of 100 requests read.
+pub async fn use_registers<D: Door>(mut client: Client<D>, keys: Vec<String>, reads: u64, stop: Stop) {
     let mut value = first_value(client.index);
     let mut last_seen = 0;
     while !stop.stopped() {
         let node = client.any_node().await;
         let Some(key) = client.rng.pick(&keys).cloned() else { return };
         value += 1;
-        let request = match client.rng.below(100) {
-            0..45 => Request::Get { key },
-            45..75 if key.starts_with("lapse") => {
+        let request = match client.rng.below(11) {
+            _ if client.rng.percent(reads) => Request::Get { key },
+            0..6 if key.starts_with("lapse") => {
                 Request::SetFor { key, value, ttl_ms: client.rng.between(20, 600) }
             }
-            45..75 => Request::Set { key, value },
-            75..95 => Request::Swap { key, old: last_seen, new: value },
+            0..6 => Request::Set { key, value },
+            6..10 => Request::Swap { key, old: last_seen, new: value },
             _ => Request::Delete { key },
         };
         if let Answer::Value(Some(seen)) = client.ask(node, request).await {
