@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::command::{Trouble, cargo, run};
 use crate::parts::{Count, Part};
 
-/// As many as fit into three minutes on two cores; `cargo run -p sim -- --seeds N` runs more.
-const SEEDS: &str = "24";
+/// About a minute on two cores; `cargo run -p sim -- --seeds N` runs more.
+const SEEDS: &str = "200";
 
 pub(super) struct Simulator;
 
