@@ -46,6 +46,9 @@ pub(crate) struct Waiter {
 
 /// Events that are taken in one go.
 const DRAIN: usize = 1024;
+/// How long events wait at most before they are looked at, when what is on
+/// its way takes long.
+const REST: Duration = Duration::from_millis(2);
 /// The first pause after a write was refused for want of a quorum; doubles.
 const QUORUM_PAUSE: Duration = Duration::from_millis(2);
 
@@ -98,6 +101,8 @@ pub(crate) struct Front {
     slot: Option<Instant>,
     /// When callers' deadlines are looked at next.
     next_expiry: Option<Instant>,
+    /// Until when new events wait in the inbox; see [`Front::rest`].
+    rest_until: Option<Instant>,
 }
 
 impl Front {
@@ -121,7 +126,16 @@ impl Front {
             pause: Duration::ZERO,
             slot: None,
             next_expiry: None,
+            rest_until: None,
         }
+    }
+
+    /// After events were taken: while something is on its way that they would
+    /// wait for anyway, more of them gather in the inbox without waking this
+    /// task for each.
+    fn rest(&mut self) {
+        let under_way = !self.frames.is_empty() || !self.proposer.may_write();
+        self.rest_until = self.slot.or_else(|| under_way.then(|| Instant::now() + REST));
     }
 
     async fn event(&mut self, event: FrontEvent) {
@@ -365,7 +379,7 @@ impl Front {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        [self.hold_until, self.slot, self.next_expiry].into_iter().flatten().min()
+        [self.hold_until, self.slot, self.next_expiry, self.rest_until].into_iter().flatten().min()
     }
 }
 
@@ -382,27 +396,48 @@ pub(crate) async fn run(mut front: Front, mut inbox: mpsc::Receiver<FrontEvent>)
     front.retarget();
     loop {
         let wake_at = front.wake_at();
-        let mut woken = false;
+        let (mut woken, mut took) = (false, false);
         tokio::select! {
             biased;
-            finished = front.proposer.finished() => front.finished(finished),
-            Some(answered) = front.frames.next(), if !front.frames.is_empty() => front.answered(answered),
+            finished = front.proposer.finished() => {
+                front.rest_until = None;
+                front.finished(finished);
+            }
+            Some(answered) = front.frames.next(), if !front.frames.is_empty() => {
+                front.rest_until = None;
+                front.answered(answered);
+            }
             () = front.finder.changed() => front.retarget(),
-            count = inbox.recv_many(&mut events, DRAIN) => {
+            count = inbox.recv_many(&mut events, DRAIN), if front.rest_until.is_none() => {
                 if count == 0 {
                     break;
                 }
+                took = true;
                 for event in events.drain(..) {
                     front.event(event).await;
                 }
             }
             () = sleep_until(wake_at) => woken = true,
         }
+        if front.rest_until.is_some_and(|until| Instant::now() >= until) {
+            front.rest_until = None;
+        }
+        let mut gathered = took;
+        while !took
+            && front.rest_until.is_none()
+            && let Ok(event) = inbox.try_recv()
+        {
+            gathered = true;
+            front.event(event).await;
+        }
         if woken && front.hold_until.is_some() && !matches!(front.target, Target::Here(_)) {
             front.retarget();
         }
         front.expire();
         front.pump().await;
+        if gathered {
+            front.rest();
+        }
     }
     for (waiter, _) in front.link.close() {
         let _ = waiter.reply.send(Err(ProposeError::ShutDown));
