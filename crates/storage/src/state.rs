@@ -1,6 +1,6 @@
 //! The ordered key-value state of group replicas: one keyspace per replica,
-//! never fsynced on the request path. After a crash a store comes back at
-//! some earlier batch, never in the middle of one; whoever owns a keyspace
+//! never fsynced on the request path. After a crash each keyspace comes back
+//! at some earlier batch, never in the middle of one; whoever owns a keyspace
 //! writes its position into each batch and replays the rest from the log.
 
 mod fjall;
@@ -60,7 +60,7 @@ pub trait View: Send + Sync {
 pub trait Keyspace: View + 'static {
     /// Applies all of `batch` or nothing. Durable after the next
     /// [`StateStore::flush`]; a crash before keeps a prefix of the batches of
-    /// the whole store. Blocking.
+    /// this keyspace, whatever it keeps of others. Blocking.
     ///
     /// # Errors
     /// [`StateError::Failed`]: the batch may reappear after a restart.
@@ -99,8 +99,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// [`StateError::Failed`].
     fn delete(&self, name: &str) -> Result<(), StateError>;
 
-    /// Returns once every change made before the call is durable. Blocking,
-    /// and it blocks commits meanwhile: call it rarely.
+    /// Returns once every change made before the call is durable. Blocking:
+    /// it writes all that is only in memory, so call it rarely.
     ///
     /// # Errors
     /// [`StateError::Failed`]; never retry.

@@ -47,6 +47,7 @@ const EVERYTHING: &[&str] = &["*"];
 /// is one room's work.
 const HOMES: &[(&str, &[&str])] = &[
     ("fjall", &["storage"]),
+    ("imbl", &["storage"]),
     ("openraft", &["replication"]),
     ("openraft-rt", &["replication"]),
     ("foca", &["mesh"]),

@@ -1,21 +1,22 @@
 //! The product's state store: fjall, one database per node, one of its
-//! keyspaces per group replica. fjall's journal is written on commit and
-//! synced only by [`FjallStore::flush`]; durability of acknowledged writes is
-//! the log's business.
+//! keyspaces per group replica; the newest rows of each are in memory and
+//! reach fjall's tables a layer at a time (see `space`). Durability of
+//! acknowledged writes is the log's business.
 //!
 //! fjall keeps its own files by itself, outside the [`crate::Disk`] seam: the
 //! simulator uses the ordered twin instead.
 
+mod recent;
+mod space;
+
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 
-use super::{Batch, Keyspace, Rows, StateError, StateStore, View, check_name, is_empty_range};
+use self::space::{Space, SpaceHandle, Writer};
+use super::{Keyspace, StateError, StateStore, check_name};
 
 /// Sizes of the state store. The defaults keep an idle node small; a node
 /// with memory to spare gains reads from a larger cache.
@@ -25,38 +26,32 @@ pub struct FjallConfig {
     /// Default 32 MiB.
     pub cache_bytes: u64,
     /// Bytes of a keyspace's newest rows kept in memory before they are
-    /// written as a table. Larger means fewer, larger compactions. Default
-    /// 8 MiB.
-    pub memtable_bytes: u64,
-    /// Bytes that fjall's journal may use on disk (at least 64 MiB). Larger
-    /// means longer recovery, smaller means earlier flushes of quiet
-    /// keyspaces. Default 256 MiB.
-    pub journal_bytes: u64,
-    /// Threads that flush and compact. Default 1.
+    /// written as a table; up to three times as many under load. Larger means
+    /// fewer, larger compactions, and more of the log to replay after a crash.
+    /// Default 8 MiB.
+    pub recent_bytes: usize,
+    /// Threads that compact. Default 1.
     pub threads: usize,
 }
 
 impl Default for FjallConfig {
     fn default() -> Self {
-        Self {
-            cache_bytes: 32 * 1024 * 1024,
-            memtable_bytes: 8 * 1024 * 1024,
-            journal_bytes: 256 * 1024 * 1024,
-            threads: 1,
-        }
+        Self { cache_bytes: 32 * 1024 * 1024, recent_bytes: 8 * 1024 * 1024, threads: 1 }
     }
 }
 
-/// fjall asserts these lower bounds.
-const MIN_JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
+/// The journal holds only which keyspaces exist; fjall asserts this bound.
+const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A state store in a directory of its own.
 pub struct FjallStore {
+    // First, so that its thread has ended before the database is closed.
+    writer: Writer,
+    // Handles are synchronous and held by many tasks, so no task can own
+    // this.
+    spaces: Mutex<BTreeMap<String, Arc<Space>>>,
     database: Database,
     config: FjallConfig,
-    // Handles are synchronous and held by many tasks, so no task can own
-    // this: what tells the handles of a keyspace that it was deleted.
-    deleted: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
 }
 
 fn failed(error: &fjall::Error) -> StateError {
@@ -69,30 +64,41 @@ impl FjallStore {
     /// # Errors
     /// [`StateError::Failed`] when another process has it or it is damaged.
     pub fn open(path: &Path, config: FjallConfig) -> Result<Self, StateError> {
+        let cannot =
+            |error: &dyn std::fmt::Display| StateError::Failed(format!("{}: {error}", path.display()).into());
         let database = Database::builder(path)
             .cache_size(config.cache_bytes)
-            .max_journaling_size(config.journal_bytes.max(MIN_JOURNAL_BYTES))
+            .max_journaling_size(JOURNAL_BYTES)
             .manual_journal_persist(true)
             .worker_threads(config.threads.max(1))
             .open()
-            .map_err(|error| StateError::Failed(format!("{}: {error}", path.display()).into()))?;
-        Ok(Self { database, config, deleted: Mutex::default() })
+            .map_err(|error| cannot(&error))?;
+        let writer = Writer::start().map_err(|error| cannot(&error))?;
+        Ok(Self { writer, spaces: Mutex::default(), database, config })
     }
 
-    fn options(&self) -> KeyspaceCreateOptions {
-        KeyspaceCreateOptions::default()
-            .manual_journal_persist(true)
-            .max_memtable_size(self.config.memtable_bytes)
+    fn spaces(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Space>>> {
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_keyspace(&self, name: &str) -> Result<fjall::Keyspace, StateError> {
+        let options = || KeyspaceCreateOptions::default().manual_journal_persist(true);
+        self.database.keyspace(name, options).map_err(|error| failed(&error))
     }
 }
 
 impl StateStore for FjallStore {
     fn keyspace(&self, name: &str) -> Result<Arc<dyn Keyspace>, StateError> {
         check_name(name)?;
-        let keyspace = self.database.keyspace(name, || self.options()).map_err(|error| failed(&error))?;
-        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-        let deleted = deleted.entry(name.to_owned()).or_default().clone();
-        Ok(Arc::new(FjallKeyspace { database: self.database.clone(), keyspace, deleted }))
+        let mut spaces = self.spaces();
+        if let Some(space) = spaces.get(name) {
+            return Ok(Arc::new(SpaceHandle(space.clone())));
+        }
+        let (database, keyspace) = (self.database.clone(), self.open_keyspace(name)?);
+        let space = Space::new(database, keyspace, self.config.recent_bytes, self.writer.queue.clone());
+        let space = Arc::new(space);
+        spaces.insert(name.to_owned(), space.clone());
+        Ok(Arc::new(SpaceHandle(space)))
     }
 
     fn list(&self) -> Result<Vec<String>, StateError> {
@@ -103,101 +109,26 @@ impl StateStore for FjallStore {
     }
 
     fn delete(&self, name: &str) -> Result<(), StateError> {
+        let mut spaces = self.spaces();
+        if let Some(space) = spaces.remove(name) {
+            space.note_deleted();
+        }
         if !self.database.keyspace_exists(name) {
             return Ok(());
         }
-        let keyspace = self.database.keyspace(name, || self.options()).map_err(|error| failed(&error))?;
-        self.database.delete_keyspace(keyspace).map_err(|error| failed(&error))?;
-        if let Some(handle) = self.deleted.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
-            handle.store(true, Ordering::Release);
-        }
-        Ok(())
+        let keyspace = self.open_keyspace(name)?;
+        self.database.delete_keyspace(keyspace).map_err(|error| failed(&error))
     }
 
     fn flush(&self) -> Result<(), StateError> {
-        self.database.persist(PersistMode::SyncData).map_err(|error| failed(&error))
-    }
-}
-
-struct FjallKeyspace {
-    database: Database,
-    keyspace: fjall::Keyspace,
-    deleted: Arc<AtomicBool>,
-}
-
-impl FjallKeyspace {
-    /// fjall itself writes into deleted keyspaces, where nobody finds it.
-    fn check(&self) -> Result<(), StateError> {
-        if self.deleted.load(Ordering::Acquire) {
-            return Err(StateError::Deleted(self.keyspace.name().to_string().into()));
-        }
-        Ok(())
-    }
-}
-
-impl View for FjallKeyspace {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        self.check()?;
-        let value = self.keyspace.get(key).map_err(|error| failed(&error))?;
-        Ok(value.map(Into::into))
-    }
-
-    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Rows, StateError> {
-        if is_empty_range(from, to) {
-            return Ok(Rows::new());
-        }
-        self.check()?;
-        collect(self.keyspace.range::<&[u8], _>((from, to)), limit)
-    }
-}
-
-fn collect(rows: fjall::Iter, limit: usize) -> Result<Rows, StateError> {
-    rows.take(limit)
-        .map(|row| {
-            let (key, value) = row.into_inner().map_err(|error| failed(&error))?;
-            Ok((key.into(), value.into()))
-        })
-        .collect()
-}
-
-impl Keyspace for FjallKeyspace {
-    fn commit(&self, batch: Batch) -> Result<(), StateError> {
-        self.check()?;
-        let mut writes = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
-        for (key, value) in batch.into_changes() {
-            match value {
-                Some(value) => writes.insert(&self.keyspace, key, value),
-                None => writes.remove(&self.keyspace, key),
+        let spaces: Vec<Arc<Space>> = self.spaces().values().cloned().collect();
+        for space in spaces {
+            match space.write_out() {
+                // Nobody wants its rows any more.
+                Err(StateError::Deleted(_)) => {}
+                written => written?,
             }
         }
-        writes.commit().map_err(|error| failed(&error))
-    }
-
-    fn view(&self) -> Arc<dyn View> {
-        Arc::new(FjallView { snapshot: self.database.snapshot(), keyspace: self.keyspace.clone() })
-    }
-
-    fn clear(&self) -> Result<(), StateError> {
-        self.check()?;
-        self.keyspace.clear().map_err(|error| failed(&error))
-    }
-}
-
-struct FjallView {
-    snapshot: Snapshot,
-    keyspace: fjall::Keyspace,
-}
-
-impl View for FjallView {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        let value = self.snapshot.get(&self.keyspace, key).map_err(|error| failed(&error))?;
-        Ok(value.map(Into::into))
-    }
-
-    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Rows, StateError> {
-        if is_empty_range(from, to) {
-            return Ok(Rows::new());
-        }
-        collect(self.snapshot.range::<&[u8], _>(&self.keyspace, (from, to)), limit)
+        self.database.persist(PersistMode::SyncData).map_err(|error| failed(&error))
     }
 }

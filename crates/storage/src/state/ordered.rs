@@ -1,5 +1,6 @@
-//! The twin of the fjall store: ordered maps in memory, with a crash that
-//! falls back to a seed-chosen batch at or after the last flush.
+//! The twin of the fjall store: ordered maps in memory, with a crash after
+//! which each keyspace is back at a seed-chosen batch at or after the last
+//! flush.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -45,6 +46,14 @@ enum Undo {
     Rows { name: String, before: Vec<(Bytes, Option<Bytes>)> },
 }
 
+impl Undo {
+    fn name(&self) -> &str {
+        match self {
+            Self::Whole { name, .. } | Self::Rows { name, .. } => name,
+        }
+    }
+}
+
 impl OrderedStore {
     /// An empty store; `seed` decides what crashes take.
     pub fn new(seed: u64) -> Self {
@@ -64,17 +73,27 @@ impl OrderedStore {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Falls back to the state after some batch at or after the last flush.
-    /// Handles from before must not be used any more.
+    /// Each keyspace falls back to its state after some batch at or after the
+    /// last flush, whatever the others do. Handles from before must not be
+    /// used any more.
     pub fn crash(&self) {
         let mut store = self.lock();
-        let unflushed = store.undo.len();
-        let kept = store.random.random_range(0..=unflushed);
-        let undone = store.undo.split_off(kept);
-        for undo in undone.into_iter().rev() {
-            store.revert(undo);
+        let undo = std::mem::take(&mut store.undo);
+        let mut changes: BTreeMap<String, usize> = BTreeMap::new();
+        for undo in &undo {
+            *changes.entry(undo.name().to_owned()).or_default() += 1;
         }
-        store.undo.clear();
+        let mut undone: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, changes) in changes {
+            let count = store.random.random_range(0..=changes);
+            undone.insert(name, count);
+        }
+        for undo in undo.into_iter().rev() {
+            if let Some(left) = undone.get_mut(undo.name()).filter(|left| **left > 0) {
+                *left -= 1;
+                store.revert(undo);
+            }
+        }
         store.fail_flushes = 0;
         store.fail_commits = 0;
     }

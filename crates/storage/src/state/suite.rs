@@ -14,8 +14,12 @@ use super::{
 };
 
 fn with_twins(story: impl Fn(&dyn StateStore)) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    story(&FjallStore::open(folder.path(), FjallConfig::default()).expect("opens"));
+    // All in memory, every commit to disk at once, and something of both.
+    for recent_bytes in [FjallConfig::default().recent_bytes, 1, 150] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = FjallConfig { recent_bytes, ..FjallConfig::default() };
+        story(&FjallStore::open(folder.path(), config).expect("opens"));
+    }
     story(&OrderedStore::new(1));
 }
 
@@ -116,6 +120,50 @@ fn fjall_keeps_flushed_rows_over_a_restart() {
     let store = FjallStore::open(folder.path(), FjallConfig::default()).expect("opens again");
     assert_eq!(store.list().expect("list"), ["g"]);
     assert_eq!(all(&*store.keyspace("g").expect("opens")), rows(&[("a", "1")]));
+}
+
+#[test]
+fn the_newest_layer_counts_over_restarts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = FjallConfig { recent_bytes: 2000, ..FjallConfig::default() };
+    let mut model = BTreeMap::new();
+    for round in 0..12_u32 {
+        let store = FjallStore::open(folder.path(), config.clone()).expect("opens");
+        let keyspace = store.keyspace("g").expect("opens");
+        let found = all(&*keyspace);
+        assert_eq!(found, model.clone().into_iter().collect::<Vec<_>>(), "round {round}");
+        for step in 0..40 {
+            let (key, value) = (format!("key {:02}", (round * 7 + step * 3) % 50), format!("{round} {step}"));
+            let mut batch = Batch::new();
+            if step % 5 == 0 {
+                batch.delete(key.clone().into_bytes());
+                model.remove(&key);
+            } else {
+                batch.put(key.clone().into_bytes(), value.clone().into_bytes());
+                model.insert(key, value);
+            }
+            keyspace.commit(batch).expect("commit");
+        }
+        assert_eq!(all(&*keyspace.view()), model.clone().into_iter().collect::<Vec<_>>());
+        store.flush().expect("flush");
+    }
+}
+
+#[test]
+fn rows_are_found_while_layers_are_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = FjallConfig { recent_bytes: 4000, ..FjallConfig::default() };
+    let store = FjallStore::open(folder.path(), config).expect("opens");
+    let keyspace = store.keyspace("g").expect("opens");
+    for number in 0..3000_u32 {
+        let (key, value) = (format!("{:04}", number % 700), number.to_string());
+        put(&*keyspace, &[(&key, &value)]);
+        let asked = number.saturating_sub(number % 699);
+        let found = keyspace.get(format!("{:04}", asked % 700).as_bytes()).expect("get").expect("a row");
+        let found: u32 = std::str::from_utf8(&found).expect("text").parse().expect("a number");
+        assert_eq!(found % 700, asked % 700);
+        assert!(found >= asked, "{found} is older than {asked}");
+    }
 }
 
 #[test]
