@@ -111,7 +111,11 @@ async fn start(folder: &std::path::Path, nodes: &mut Vec<NodeProcess>) -> Result
     let bar = spinner("starting three nodes");
     let ports = local::free_ports(usize::from(NODES) * 2)?;
     let specs = ports.chunks_exact(2).zip(1..);
-    let specs = specs.map(|(ports, n)| NodeSpec::local(folder, n, ports[0], ports[1])).collect();
+    let spec = |(ports, n): (&[u16], u16)| NodeSpec {
+        partitions: Some(local::PARTITIONS_PER_NODE * NODES),
+        ..NodeSpec::local(folder, n, ports[0], ports[1])
+    };
+    let specs = specs.map(spec).collect();
     local::start_cluster(specs, nodes).await?;
     bar.set_message("waiting until every partition has three replicas");
     local::wait_settled(nodes, SETTLE_LIMIT, 1).await?;

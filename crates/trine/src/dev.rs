@@ -74,11 +74,12 @@ fn layout(args: &DevArgs) -> Result<Vec<NodeSpec>, Failure> {
                 .usage()
         })
     };
+    let partitions = args.partitions.unwrap_or(local::PARTITIONS_PER_NODE * args.nodes);
     (1..=args.nodes)
         .map(|n| {
             let redis = port(args.redis_port, n, "--redis-port")?;
             let peer = port(peer_port, n, "--peer-port")?;
-            Ok(NodeSpec { partitions: args.partitions, ..NodeSpec::local(&data, n, redis, peer) })
+            Ok(NodeSpec { partitions: Some(partitions), ..NodeSpec::local(&data, n, redis, peer) })
         })
         .collect()
 }

@@ -35,6 +35,11 @@ const LOG_TAIL_LINES: usize = 12;
 /// File in a node's folder that takes its standard error.
 const LOG_NAME: &str = "trine.log";
 
+/// Partitions of a local cluster, which knows how many nodes it will have: as
+/// few as let every node lead some and one more when another is down. Each
+/// round of Raft then carries more. (A cluster that may grow begins with more.)
+pub const PARTITIONS_PER_NODE: u16 = 2;
+
 /// Where one node lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSpec {
