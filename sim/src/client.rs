@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use trine_types::NodeNumber;
 
 use crate::clock::WorldTime;
@@ -14,11 +15,22 @@ use crate::door::{Answer, Door, Request};
 use crate::history::History;
 use crate::random::Rng;
 
+/// The entry of one node that is up.
+#[derive(Debug, Clone)]
+struct Entry<D> {
+    handle: Handle,
+    door: D,
+    /// Told when the node dies. A runtime drops its tasks in an order that
+    /// depends on what else the process has run; this wakes who waits in the
+    /// order in which they began to.
+    died: Arc<Notify>,
+}
+
 /// The doors of all nodes that are up right now.
 #[derive(Debug)]
 pub struct Doors<D> {
     // A lock because the world writes and client tasks read; one thread only.
-    open: Arc<Mutex<BTreeMap<NodeNumber, (Handle, D)>>>,
+    open: Arc<Mutex<BTreeMap<NodeNumber, Entry<D>>>>,
 }
 
 impl<D> Clone for Doors<D> {
@@ -34,18 +46,20 @@ impl<D> Default for Doors<D> {
 }
 
 impl<D: Door> Doors<D> {
-    fn with<T>(&self, run: impl FnOnce(&mut BTreeMap<NodeNumber, (Handle, D)>) -> T) -> T {
+    fn with<T>(&self, run: impl FnOnce(&mut BTreeMap<NodeNumber, Entry<D>>) -> T) -> T {
         run(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens or closes the door of a node.
+    /// Opens the door of a node, or closes it before the node is dropped.
     pub(crate) fn set(&self, node: NodeNumber, entry: Option<(Handle, D)>) {
         self.with(|open| match entry {
-            Some(entry) => {
-                open.insert(node, entry);
+            Some((handle, door)) => {
+                open.insert(node, Entry { handle, door, died: Arc::default() });
             }
             None => {
-                open.remove(&node);
+                if let Some(entry) = open.remove(&node) {
+                    entry.died.notify_waiters();
+                }
             }
         });
     }
@@ -63,8 +77,13 @@ impl<D: Door> Doors<D> {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let (handle, door) = self.with(|open| open.get(&node).cloned())?;
-        handle.spawn(work(door)).await.ok()
+        let Entry { handle, door, died } = self.with(|open| open.get(&node).cloned())?;
+        let answer = handle.spawn(work(door));
+        tokio::select! {
+            biased;
+            () = died.notified() => None,
+            answer = answer => answer.ok(),
+        }
     }
 }
 

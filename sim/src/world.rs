@@ -258,6 +258,7 @@ impl<S: System> World<S> {
     /// Machine `number` loses power; it starts again at `start_at`.
     pub fn crash(&mut self, number: NodeNumber, start_at: Option<u64>) {
         let Some((host, hardware)) = self.hosts.get_mut(&number) else { return };
+        self.doors.set(number, None); // before the node's tasks are dropped
         if host.runs() {
             self.blows.deaths += 1;
             self.trace.note(format_args!("{number} crashes, back at {start_at:?}"));
@@ -267,7 +268,6 @@ impl<S: System> World<S> {
             host.excused = false; // injected failures ended with the machine
         }
         host.start_at = start_at;
-        self.doors.set(number, None);
     }
 
     fn boot_due(&mut self, now_ms: u64) {
