@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::Limits;
 
@@ -69,9 +72,40 @@ impl Drop for Permit {
     }
 }
 
+/// Shortest pause between two lines of the log about refused connections.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Refused connections, so that a flood of them does not flood the log.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    /// Notes one more; how many to tell of, if it is time to.
+    pub(crate) fn note(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|told_at| now < told_at + TELL_EVERY) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_told_of_once_a_second_and_none_is_left_out() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.note(start), Some(1));
+        assert_eq!(refusals.note(start + TELL_EVERY / 2), None);
+        assert_eq!(refusals.note(start + TELL_EVERY), Some(2));
+        assert_eq!(refusals.note(start + TELL_EVERY * 3), Some(1));
+    }
 
     fn source(last: u8) -> IpAddr {
         IpAddr::from([127, 0, 0, last])

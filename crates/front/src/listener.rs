@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
-use crate::admission::{Admission, Permit};
+use crate::admission::{Admission, Permit, Refusals};
 use crate::config::Limits;
 use crate::error::BindError;
 
@@ -44,7 +46,8 @@ impl Listeners {
             _ => BindError::Io { surface, address, source },
         })?;
         let local = listener.local_addr().map_err(|source| BindError::Io { surface, address, source })?;
-        Ok(Listener { socket: listener, local, admission: Admission::new(limits), refusal })
+        let admission = Admission::new(limits);
+        Ok(Listener { socket: listener, local, admission, refusal, refusals: Mutex::default() })
     }
 }
 
@@ -65,6 +68,8 @@ pub struct Listener {
     local: SocketAddr,
     admission: Admission,
     refusal: &'static [u8],
+    // Accepting takes `&self`; touched per refused connection only.
+    refusals: Mutex<Refusals>,
 }
 
 /// A connection that was let in.
@@ -111,7 +116,10 @@ impl Listener {
 
     fn let_in(&self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
         let Some(permit) = self.admission.admit(peer.ip()) else {
-            tracing::warn!(%peer, local = %self.local, "too many connections, refused one");
+            let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(Instant::now());
+            if let Some(refused) = told {
+                tracing::warn!(%peer, local = %self.local, refused, "too many connections, refused the newest");
+            }
             // Best effort: a fresh socket's buffer takes a line at once.
             let _ = stream.try_write(self.refusal);
             return None;
