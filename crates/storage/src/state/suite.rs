@@ -155,6 +155,7 @@ fn rows_are_found_while_layers_are_written() {
     let config = FjallConfig { recent_bytes: 4000, ..FjallConfig::default() };
     let store = FjallStore::open(folder.path(), config).expect("opens");
     let keyspace = store.keyspace("g").expect("opens");
+    // Enough layers to reach the bound on overlapping tables, too.
     for number in 0..3000_u32 {
         let (key, value) = (format!("{:04}", number % 700), number.to_string());
         put(&*keyspace, &[(&key, &value)]);

@@ -26,6 +26,10 @@ const WAITING_LAYERS: usize = 64;
 /// which a layer is written; then they wait.
 const AHEAD: usize = 2;
 
+/// Tables that overlap, at most: a keyspace with more is compacted before it
+/// gets another, so that commits cannot run away from fjall's own compaction.
+const MOST_OVERLAPPING: usize = 24;
+
 /// What all handles of one keyspace share.
 pub(super) struct Space {
     database: Database,
@@ -106,6 +110,9 @@ impl Space {
             return Ok(());
         }
         let write = || {
+            if self.keyspace.l0_table_count() >= MOST_OVERLAPPING {
+                self.keyspace.major_compact()?;
+            }
             let mut ingestion = self.keyspace.start_ingestion()?;
             for (key, value) in layer.rows() {
                 match value {
