@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::runtime::{Builder, Handle, RngSeed, Runtime, TaskMeta, UnhandledPanic};
+use tokio::runtime::{Builder, Handle, RngSeed, Runtime, TaskMeta};
 use tokio::task::JoinHandle;
 use trine_transport::SimTransport;
 use trine_types::NodeNumber;
 
 use crate::clock::{SkewedClock, WorldTime};
 use crate::hardware::Hardware;
+use crate::job::panicked;
 use crate::random::{Rng, SeededEntropy};
 use crate::system::{NodeParts, Running, System};
 use crate::trace;
@@ -40,7 +41,6 @@ pub fn seeded_runtime(seed: u64) -> Runtime {
         .enable_time()
         .start_paused(true)
         .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
-        .unhandled_panic(UnhandledPanic::ShutdownRuntime)
         .on_before_task_poll(count_poll)
         .build()
         .expect("a runtime without IO needs nothing that could fail")
@@ -56,6 +56,9 @@ fn count_poll(task: &TaskMeta<'_>) {
 pub fn step_runtime(runtime: &Runtime, by: Duration) {
     POLLS.set(0);
     runtime.block_on(async { tokio::time::sleep(by).await });
+    // Not by tokio's shutdown at a panic: it drops tasks while it may not be
+    // called, and those that wake others end the process.
+    assert!(!panicked(), "a task panicked");
 }
 
 /// Why a process ended by itself.

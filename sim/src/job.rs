@@ -74,6 +74,11 @@ fn keep_panics() {
     });
 }
 
+/// Whether anything has panicked in this thread's world.
+pub(crate) fn panicked() -> bool {
+    FIRST_PANIC.with(|first| first.borrow().is_some())
+}
+
 /// Runs `job` in a world of nodes of the kind that `make` makes.
 pub fn run_job<S: System>(job: &Job, make: impl FnOnce() -> S + Send + 'static) -> Report {
     keep_panics();
@@ -108,7 +113,7 @@ fn run_here<S: System>(job: &Job, system: S) -> Report {
         result,
         recent: world.trace.recent(),
     };
-    // A runtime that shut down after a panic may panic again when dropped.
+    // After a panic, what is dropped may panic again.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(world)));
     report
 }
