@@ -11,11 +11,13 @@
 //! | [`limits`] | the named bounds of the whole product |
 //! | [`planted`] | the switch for bugs that the simulator must catch |
 //! | [`seam`] | [`Clock`] and [`Entropy`], the only door for time and chance |
+//! | [`subject`] | names that messages are published to, and filters over them |
 
 pub mod id;
 pub mod limits;
 pub mod planted;
 pub mod seam;
+pub mod subject;
 
 pub use id::{ClusterId, GroupId, Incarnation, NodeId, NodeNumber};
 pub use seam::{Clock, Entropy};
