@@ -3,7 +3,6 @@
 
 pub mod chores;
 pub mod expiry;
-pub mod glob;
 pub mod keys;
 pub mod number;
 pub mod once;

@@ -2,6 +2,7 @@
 //! All are fixed while a node runs; setting one to what it is succeeds.
 
 use bytes::Bytes;
+use trine_types::glob;
 use trine_types::limits::MAX_VALUE_BYTES;
 
 use crate::args::{is, quoted};
@@ -9,7 +10,6 @@ use crate::describe::{exactly, help};
 use crate::error::{Outcome, Refusal};
 use crate::resp::Value;
 use crate::rows::DATABASES;
-use crate::rules::glob;
 
 /// What CONFIG knows about this node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,17 +7,24 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`glob`] | patterns of keys |
 //! | [`id`] | node, cluster, group and incarnation ids |
 //! | [`limits`] | the named bounds of the whole product |
 //! | [`planted`] | the switch for bugs that the simulator must catch |
+//! | [`rights`], [`rule`] | what a principal may do, and one line of it |
 //! | [`seam`] | [`Clock`] and [`Entropy`], the only door for time and chance |
 //! | [`subject`] | names that messages are published to, and filters over them |
 
+pub mod glob;
 pub mod id;
 pub mod limits;
 pub mod planted;
+pub mod rights;
+pub mod rule;
 pub mod seam;
 pub mod subject;
 
 pub use id::{ClusterId, GroupId, Incarnation, NodeId, NodeNumber};
+pub use rights::Rights;
+pub use rule::Rule;
 pub use seam::{Clock, Entropy};

@@ -2,8 +2,8 @@
 //! SCAN, KEYS or RANDOMKEY.
 
 use bytes::Bytes;
+use trine_types::glob;
 
-use super::glob;
 use crate::codec::Walk;
 use crate::resp::Value;
 use crate::rows::{Entry, Position};

@@ -1,5 +1,6 @@
-//! Patterns of KEYS and SCAN: `*`, `?`, `[a-z]`, `[^a]`, `\x`, on bytes, as
-//! Redis matches them. Linear in pattern times text, whatever the pattern.
+//! Patterns of keys, as in KEYS, SCAN and rights: `*`, `?`, `[a-z]`, `[^a]`,
+//! `\x`, on bytes, as Redis matches them. Linear in pattern times text,
+//! whatever the pattern.
 
 /// Whether all of `text` matches `pattern`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
