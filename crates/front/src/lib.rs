@@ -14,14 +14,19 @@
 //! | [`config`] | the limits and their defaults |
 //! | [`admission`] | counting connections in all and per source, pure |
 //! | [`listener`] | binding and accepting |
+//! | [`login`] | from what a connection shows to a principal with rights: the seam |
+//! | [`slowdown`] | guessing is slowed, pure |
 //! | [`error`] | why binding was refused |
 
 pub mod admission;
 pub mod config;
 pub mod error;
 pub mod listener;
+pub mod login;
+pub mod slowdown;
 
 pub use admission::Permit;
 pub use config::Limits;
 pub use error::BindError;
 pub use listener::{Accepted, Listener, Listeners};
+pub use login::{Credential, Login, LoginRefused, Principal};
