@@ -11,4 +11,21 @@
 //!   is cut off, and never the publisher.
 //! - Nothing here is durable, and nothing here decides who owns anything.
 //!
-//! The subject rules are [`trine_types::subject`].
+//! | file | what |
+//! |---|---|
+//! | [`message`] | messages, borrowed and kept |
+//! | [`sublist`] | which subscriptions a subject matches |
+//! | [`bus`] | subscriptions, publishers, receivers and their bounded outboxes |
+//!
+//! The rules of subjects are [`trine_types::subject`].
+
+pub mod bus;
+pub mod message;
+pub mod sublist;
+
+pub use bus::outbox::{Outbox, OutboxClosed};
+pub use bus::publisher::{Published, Publisher};
+pub use bus::receiver::{Brake, Receiver, Room, STALL_LIMIT};
+pub use bus::subscriber::Subscriber;
+pub use bus::{Attachment, Bus, SubId, SubscribeError};
+pub use message::{Kept, MAX_MESSAGE_BYTES, Message};
