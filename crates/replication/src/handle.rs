@@ -150,7 +150,7 @@ impl Replication {
             let waiter = Waiter { reply, since: Instant::now() };
             let route = self.node.route(group);
             let event = FrontEvent::Propose { command, waiter };
-            route.front.try_send(event).map_err(|_| ProposeError::Overloaded(group))
+            if route.front.try_send(event) { Ok(()) } else { Err(ProposeError::Overloaded(group)) }
         };
         async move {
             taken?;

@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`handle`] | [`Replication`], what other rooms hold |
 //! | [`machine`] | [`Machine`], what other rooms bring |
-//! | `batch`, `session`, `link`, `frames`, `pace`, `pulse` | the rules, pure, and their bytes |
+//! | `batch`, `session`, `link`, `frames`, `gather`, `pulse` | the rules, pure, and their bytes |
 //! | `apply`, `replica` | entries into rows; which rows count |
 //! | `engine` | openraft behind one adapter |
 //! | `node`, `groups` | what tasks share; opening and closing replicas |
@@ -34,12 +34,12 @@ pub mod config;
 mod engine;
 pub mod error;
 mod frames;
+mod gather;
 mod groups;
 pub mod handle;
 mod link;
 pub mod machine;
 mod node;
-mod pace;
 pub mod planted;
 mod pulse;
 mod replica;

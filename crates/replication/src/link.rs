@@ -104,10 +104,10 @@ impl<W> Link<W> {
         self.sent.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether there is anything to send within the window.
-    pub(crate) fn has_frame(&self) -> bool {
-        self.cursor < self.base + self.sent.len() as u64
-            || (!self.waiting.is_empty() && self.sent.len() < self.limits.window)
+    /// Commands that have to leave, for the first time or again.
+    pub(crate) fn unsent(&self) -> usize {
+        let again = usize::try_from(self.base + self.sent.len() as u64 - self.cursor).unwrap_or(usize::MAX);
+        self.waiting.len() + again
     }
 
     /// The next frame, if there is anything to send within the window.

@@ -16,10 +16,9 @@ use trine_types::{Clock, Entropy, GroupId, Incarnation, NodeId, NodeNumber};
 use crate::config::{Config, ValidConfig};
 use crate::engine::{Raft, Types};
 use crate::machine::Machine;
-use crate::pace::Pace;
 use crate::replica::{Replica, Replicas};
 use crate::run::append::AppendStreams;
-use crate::run::front::FrontEvent;
+use crate::run::door::Door;
 use crate::run::liveness::LivenessView;
 use crate::run::maintenance::DigestBoard;
 use crate::run::reader::Ask;
@@ -139,7 +138,7 @@ impl Local {
 
 /// How to reach a group from this node, whether it has a replica or not.
 pub(crate) struct Route {
-    pub(crate) front: mpsc::Sender<FrontEvent>,
+    pub(crate) front: Door,
     pub(crate) reader: mpsc::Sender<Ask>,
     pub(crate) local: watch::Sender<Option<Arc<Local>>>,
     pub(crate) hint: watch::Sender<Hint>,
@@ -147,7 +146,6 @@ pub(crate) struct Route {
 
 /// What the tasks of all groups of a node tell each other.
 pub(crate) struct Boards {
-    pub(crate) pace: Pace,
     pub(crate) liveness: LivenessView,
     pub(crate) digests: DigestBoard,
 }
@@ -192,11 +190,7 @@ impl Node {
             opening: tokio::sync::Mutex::new(()),
             runtime: Handle::current(),
             peers: watch::Sender::new(Arc::new(me)),
-            boards: Boards {
-                pace: Pace::new(),
-                liveness: LivenessView::default(),
-                digests: DigestBoard::default(),
-            },
+            boards: Boards { liveness: LivenessView::default(), digests: DigestBoard::default() },
             routes: RwLock::default(),
         })
     }

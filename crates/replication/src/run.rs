@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`front`] | per group: proposals of this node, batches of the leader |
 //! | [`reader`] | per group: queries of this node, ReadIndex rounds of the leader |
+//! | [`door`] | the way into a front; no task of its own |
 //! | [`append`] | per append stream: a leader's messages into the replica, in order |
 //! | [`liveness`] | per node: beats, suspicion, parking of tickers, clock skew |
 //! | [`maintenance`] | per node: purge behind flushed state, marks and verdicts |
@@ -19,6 +20,7 @@ use trine_types::GroupId;
 use crate::node::{Hint, Node, Route};
 
 pub(crate) mod append;
+pub(crate) mod door;
 pub(crate) mod front;
 pub(crate) mod liveness;
 pub(crate) mod maintenance;
@@ -34,7 +36,7 @@ const QUEUE: usize = 16_384;
 
 /// Starts the tasks through which this node reaches a group.
 pub(crate) fn start_route(node: &Arc<Node>, group: GroupId) -> Arc<Route> {
-    let (front, front_inbox) = mpsc::channel(QUEUE);
+    let (front, front_inbox) = door::door(QUEUE);
     let (reader, reader_inbox) = mpsc::channel(QUEUE);
     let (local, hint) = (watch::Sender::new(None), watch::Sender::new(Hint::default()));
     let finder = || target::Finder::new(node.clone(), group, local.subscribe(), hint.subscribe());

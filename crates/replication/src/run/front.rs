@@ -11,21 +11,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use trine_transport::{Call, CallError, Lane};
 use trine_types::{GroupId, NodeNumber};
 
+use super::door::{Came, Inbox};
 use super::proposer::{Finished, Origin, Proposer};
 use super::server::PROPOSE;
 use super::target::{Finder, Target};
 use crate::batch::{Content, Part, SessionId};
 use crate::error::ProposeError;
 use crate::frames::{LeaderAnswer, encode_propose};
+use crate::gather::Gather;
 use crate::handle::{Reply, Timing};
 use crate::link::{DEADLINE_GRAIN, Fault, Link, LinkLimits, Settled};
 use crate::node::{Node, RETRY_PAUSE};
-use crate::pace::UnderWay;
 use crate::session::Outcome;
 
 /// What a front is told.
@@ -59,7 +60,6 @@ struct FrameInFlight {
     generation: u64,
     session: SessionId,
     first: u64,
-    _counted: UnderWay,
 }
 
 struct FrameAnswered {
@@ -97,8 +97,10 @@ pub(crate) struct Front {
     hold_until: Option<Instant>,
     /// How long the last hold was.
     pause: Duration,
-    /// The end of the slot that is waited for; see [`crate::pace`].
-    slot: Option<Instant>,
+    /// How many commands the next batch or frame waits for.
+    gather: Gather,
+    /// Until when that is waited for, and how many are missing.
+    company: Option<(Instant, usize)>,
     /// When callers' deadlines are looked at next.
     next_expiry: Option<Instant>,
     /// Until when new events wait in the inbox; see [`Front::rest`].
@@ -124,7 +126,8 @@ impl Front {
             frames: FuturesUnordered::new(),
             hold_until: None,
             pause: Duration::ZERO,
-            slot: None,
+            gather: Gather::default(),
+            company: None,
             next_expiry: None,
             rest_until: None,
         }
@@ -133,9 +136,11 @@ impl Front {
     /// After events were taken: while something is on its way that they would
     /// wait for anyway, more of them gather in the inbox without waking this
     /// task for each.
-    fn rest(&mut self) {
+    fn rest(&mut self, inbox: &Inbox) {
         let under_way = !self.frames.is_empty() || !self.proposer.may_write();
-        self.rest_until = self.slot.or_else(|| under_way.then(|| Instant::now() + REST));
+        let company = self.company.map(|(until, _)| until);
+        self.rest_until = company.or_else(|| under_way.then(|| Instant::now() + REST));
+        inbox.ring_at(self.company.map(|(_, missing)| missing));
     }
 
     async fn event(&mut self, event: FrontEvent) {
@@ -198,8 +203,8 @@ impl Front {
     fn hold(&mut self, pause: Duration) {
         self.pause = (self.pause * 2).clamp(pause, RETRY_PAUSE * 5);
         self.hold_until = Some(Instant::now() + self.pause);
-        // Nothing leaves before that: the end of a slot must not wake the task.
-        self.slot = None;
+        // Nothing leaves before that: nobody must wake the task for company.
+        self.company = None;
     }
 
     /// Looks for whom to ask next after one that was of no use. There is no
@@ -219,6 +224,8 @@ impl Front {
         match finished {
             Finished::Applied(parts) => {
                 self.pause = Duration::ZERO;
+                let answered = parts.iter().map(|(_, results)| results.len()).sum();
+                self.gather.came_back(Instant::now(), answered, self.waiting());
                 for (origin, results) in parts {
                     match origin {
                         Origin::Remote { reply, received } => {
@@ -251,6 +258,7 @@ impl Front {
         match decoded {
             Ok(LeaderAnswer::Results { processing, results }) => {
                 self.pause = Duration::ZERO;
+                self.gather.came_back(Instant::now(), results.len(), self.waiting());
                 let settled = self.link.answered(frame.generation, frame.session, frame.first, results);
                 self.settle(settled, Some(processing));
             }
@@ -288,29 +296,21 @@ impl Front {
         }
     }
 
-    /// Whether there is something to send that waits for company.
-    fn waits_for_slot(&mut self) -> bool {
+    /// Commands that the next batch or frame would carry.
+    fn waiting(&self) -> usize {
+        self.proposer.commands() + self.link.unsent()
+    }
+
+    /// Whether what may leave waits for company; sets for how much.
+    fn waits_for_company(&mut self) -> bool {
         let limit = self.node.config.in_flight;
         let may_send = match &self.target {
             Target::Here(_) => self.proposer.may_write(),
-            Target::There(..) => self.frames.len() < self.node.boards.pace.allowed(limit),
+            Target::There(..) => self.frames.len() < limit,
             Target::Nobody => false,
         };
-        if !may_send || (self.proposer.is_empty() && !self.link.has_frame()) {
-            self.slot = None;
-            return false;
-        }
-        match self.slot {
-            Some(end) if Instant::now() < end => true,
-            Some(_) => {
-                self.slot = None;
-                false
-            }
-            None => {
-                self.slot = self.node.boards.pace.slot();
-                self.slot.is_some()
-            }
-        }
+        self.company = if may_send { self.gather.wait(Instant::now(), self.waiting()) } else { None };
+        self.company.is_some()
     }
 
     /// Sends whatever may leave now.
@@ -319,7 +319,7 @@ impl Front {
             return;
         }
         self.hold_until = None;
-        if self.waits_for_slot() {
+        if self.waits_for_company() {
             return;
         }
         match self.target.clone() {
@@ -335,27 +335,21 @@ impl Front {
                     if self.proposer.is_empty() {
                         break;
                     }
+                    self.gather.left(Instant::now());
                     self.proposer.write(&local).await;
                 }
             }
             Target::There(asked, key) => {
                 let limit = self.node.config.in_flight;
-                while self.frames.len() < self.node.boards.pace.allowed(limit) {
+                while self.frames.len() < limit {
                     let Some(frame) = self.link.next_frame() else { break };
                     let (session, first) = (frame.part.session, frame.part.first);
                     let body = encode_propose(self.group, &frame.part);
                     let deadline = self.node.config.frame_deadline;
                     let call = self.node.endpoint.call(key, Lane::Request, PROPOSE, body, deadline);
+                    self.gather.left(Instant::now());
                     let generation = frame.generation;
-                    let counted = self.node.boards.pace.begin();
-                    self.frames.push(FrameInFlight {
-                        call,
-                        asked,
-                        generation,
-                        session,
-                        first,
-                        _counted: counted,
-                    });
+                    self.frames.push(FrameInFlight { call, asked, generation, session, first });
                 }
             }
             Target::Nobody => {
@@ -379,7 +373,7 @@ impl Front {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        [self.hold_until, self.slot, self.next_expiry, self.rest_until].into_iter().flatten().min()
+        [self.hold_until, self.next_expiry, self.rest_until].into_iter().flatten().min()
     }
 }
 
@@ -391,7 +385,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Runs until the route is dropped.
-pub(crate) async fn run(mut front: Front, mut inbox: mpsc::Receiver<FrontEvent>) {
+pub(crate) async fn run(mut front: Front, mut inbox: Inbox) {
     let mut events = Vec::with_capacity(DRAIN);
     front.retarget();
     loop {
@@ -408,15 +402,16 @@ pub(crate) async fn run(mut front: Front, mut inbox: mpsc::Receiver<FrontEvent>)
                 front.answered(answered);
             }
             () = front.finder.changed() => front.retarget(),
-            count = inbox.recv_many(&mut events, DRAIN), if front.rest_until.is_none() => {
-                if count == 0 {
-                    break;
+            came = inbox.next(front.rest_until.is_some(), &mut events, DRAIN) => match came {
+                Came::End => break,
+                Came::Bell => front.rest_until = None,
+                Came::Events => {
+                    took = true;
+                    for event in events.drain(..) {
+                        front.event(event).await;
+                    }
                 }
-                took = true;
-                for event in events.drain(..) {
-                    front.event(event).await;
-                }
-            }
+            },
             () = sleep_until(wake_at) => woken = true,
         }
         if front.rest_until.is_some_and(|until| Instant::now() >= until) {
@@ -425,7 +420,7 @@ pub(crate) async fn run(mut front: Front, mut inbox: mpsc::Receiver<FrontEvent>)
         let mut gathered = took;
         while !took
             && front.rest_until.is_none()
-            && let Ok(event) = inbox.try_recv()
+            && let Some(event) = inbox.try_recv()
         {
             gathered = true;
             front.event(event).await;
@@ -435,8 +430,8 @@ pub(crate) async fn run(mut front: Front, mut inbox: mpsc::Receiver<FrontEvent>)
         }
         front.expire();
         front.pump().await;
-        if gathered {
-            front.rest();
+        if gathered || front.company.is_some() {
+            front.rest(&inbox);
         }
     }
     for (waiter, _) in front.link.close() {

@@ -21,7 +21,6 @@ use crate::batch::{Batch, Content, MAX_BATCH_PARTS, Part, SessionId};
 use crate::engine::{Command, Types};
 use crate::frames::LeaderAnswer;
 use crate::node::{Local, Node};
-use crate::pace::UnderWay;
 use crate::session::Outcome;
 
 /// Bytes of commands in one batch, unless a single part is larger.
@@ -50,7 +49,6 @@ struct InFlight {
     written: Written,
     origins: Vec<Origin>,
     control: Vec<oneshot::Sender<()>>,
-    _counted: UnderWay,
 }
 
 impl Future for InFlight {
@@ -115,11 +113,16 @@ impl Proposer {
 
     /// Whether another batch may leave.
     pub(crate) fn may_write(&self) -> bool {
-        self.in_flight.len() < self.node.boards.pace.allowed(self.node.config.in_flight)
+        self.in_flight.len() < self.node.config.in_flight
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// Commands of the batch in the making.
+    pub(crate) fn commands(&self) -> usize {
+        self.parts.iter().map(|part| part.commands.len()).sum()
     }
 
     pub(crate) fn collect(&mut self, part: Part, origin: Origin) {
@@ -200,11 +203,6 @@ impl Proposer {
         if let Err(error) = local.raft.client_write_ff(Command(batch.encode()), Some(responder)).await {
             tracing::debug!(group = %self.group, %error, "a batch was not taken");
         }
-        self.in_flight.push_back(InFlight {
-            written,
-            origins,
-            control,
-            _counted: self.node.boards.pace.begin(),
-        });
+        self.in_flight.push_back(InFlight { written, origins, control });
     }
 }

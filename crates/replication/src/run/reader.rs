@@ -334,7 +334,7 @@ async fn tick(node: &Arc<Node>, local: &Local, group: GroupId, moment: u64) -> b
     let content = Content::Commands(Vec::new());
     let Some(route) = node.known_route(group) else { return false };
     let event = FrontEvent::Control { at_least_ms: moment, content, done };
-    route.front.send(event).await.is_ok() && finished.await.is_ok()
+    route.front.send(event).await && finished.await.is_ok()
 }
 
 /// Runs until the route is dropped.

@@ -89,7 +89,7 @@ fn propose(node: &Arc<Node>, _from: NodeId, body: Bytes) -> Answer {
     };
     let (reply, answer) = oneshot::channel();
     let event = FrontEvent::Forwarded { part, reply, received: Instant::now() };
-    if route.front.try_send(event).is_err() {
+    if !route.front.try_send(event) {
         return refuse(CallRefused::Unavailable);
     }
     async move { answer.await.map(|answer| answer.encode()).map_err(|_| CallRefused::Unavailable) }.boxed()
