@@ -173,7 +173,7 @@ pub struct DevArgs {
     /// Port between nodes of node 1; node n uses this + 10*(n-1) [default: Redis port + 10000].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub peer_port: Option<u16>,
-    /// Number of partitions when the cluster is created [default: 2 per node].
+    /// Number of partitions when the cluster is created [default: 1 per node].
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,
 }

@@ -36,9 +36,10 @@ const LOG_TAIL_LINES: usize = 12;
 const LOG_NAME: &str = "trine.log";
 
 /// Partitions of a local cluster, which knows how many nodes it will have: as
-/// few as let every node lead some and one more when another is down. Each
-/// round of Raft then carries more. (A cluster that may grow begins with more.)
-pub const PARTITIONS_PER_NODE: u16 = 2;
+/// few as let every node lead one. Its nodes share the cores of one machine,
+/// so that more would only make each round of Raft carry less. (A cluster that
+/// may grow begins with more.)
+pub const PARTITIONS_PER_NODE: u16 = 1;
 
 /// Where one node lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
