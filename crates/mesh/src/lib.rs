@@ -13,6 +13,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`members`] | who is there: SWIM and Lifeguard |
 //! | [`message`] | messages, borrowed and kept |
 //! | [`sublist`] | which subscriptions a subject matches |
 //! | [`bus`] | subscriptions, publishers, receivers and their bounded outboxes |
@@ -20,6 +21,7 @@
 //! The rules of subjects are [`trine_types::subject`].
 
 pub mod bus;
+pub mod members;
 pub mod message;
 pub mod sublist;
 
