@@ -15,6 +15,7 @@
 //! | [`scenario`] | what the clients do and what must hold after |
 //! | [`bare`], [`whole`], [`kind`] | the kinds of node |
 //! | [`planted`] | bugs that must be found |
+//! | [`members`] | failure detection with thousands of members |
 //! | [`fleet`], [`job`], [`failure`] | many seeds, one seed from start to report, how it fails |
 
 pub mod bare;
@@ -30,6 +31,7 @@ pub mod invariant;
 pub mod job;
 pub mod kind;
 pub mod linear;
+pub mod members;
 pub mod plan;
 pub mod planted;
 pub mod random;

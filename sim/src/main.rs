@@ -5,6 +5,7 @@
 //! cargo run -p sim -- --scenario register --seed 17   one seed again, exactly
 //! cargo run -p sim -- --seed 17 … --print             with every event
 //! cargo run -p sim -- planted                         are all planted bugs caught?
+//! cargo run --release -p sim -- members --members 1000    how fast is a crash known?
 //! ```
 //!
 //! Exit code 0 only if no seed failed.
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 use sim::fleet::{Score, run_all};
 use sim::job::{Job, Report};
 use sim::kind::Kind;
+use sim::members;
 use sim::planted;
 use sim::scenario::Scenario;
 use tokio::time::Instant;
@@ -70,6 +72,9 @@ enum Command {
     },
     /// List the planted bugs.
     Bugs,
+    /// Failure detection in a crowd: time until all know of a crash, false
+    /// positives, load; beside plain SWIM. Build with `--release`.
+    Members(members::figures::Options),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +92,13 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Some(Command::Members(options)) => match members::figures::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        },
         None => run_seeds(&options),
     }
 }
