@@ -131,6 +131,11 @@ impl Database {
         self.shared.shutdown.subscribe()
     }
 
+    /// Clients that are connected now.
+    pub fn clients(&self) -> usize {
+        self.shared.clients.count()
+    }
+
     /// The measurements of this node.
     pub fn measures(&self) -> &Measures {
         &self.shared.measures
