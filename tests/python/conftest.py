@@ -47,6 +47,7 @@ def cluster():
     data = tempfile.mkdtemp(prefix="trine-clients-")
     first = free_ports(3)
     arguments = [os.environ["TRINE"], "dev", "--json", "--nodes", "3", "--data", data, "--redis-port", str(first)]
+    arguments += ["--admin-port", str(first + 5)]
     log = open(os.path.join(data, "dev.log"), "w+")
     dev = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
     line = dev.stdout.readline()

@@ -126,10 +126,14 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Trouble> {
     held.iter().map(|listener| Ok(listener.local_addr().map_err(Trouble::at("free ports"))?.port())).collect()
 }
 
+/// What is added to the Redis port for the admin port of a [`Dev`] cluster.
+const ADMIN_OFFSET: u16 = 5;
+
 /// A port such that `trine dev --redis-port` finds all its ports free.
 fn free_port_for_dev(nodes: u16) -> Result<u16, Trouble> {
     let free = |first: &u16| {
-        let ports = (0..nodes).flat_map(|n| [first + 10 * n, first + 10 * n + 10_000]);
+        let ports = (0..nodes).map(|n| first + 10 * n);
+        let ports = ports.flat_map(|redis| [redis, redis + ADMIN_OFFSET, redis + 10_000]);
         let held: Result<Vec<_>, _> = ports.map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
         held.is_ok()
     };
@@ -167,9 +171,10 @@ impl Dev {
     pub(crate) fn start(trine: &Path, nodes: u16) -> Result<Self, Trouble> {
         let folder = folder("dev")?;
         let data = folder.path().join("data");
-        let port = free_port_for_dev(nodes)?.to_string();
+        let port = free_port_for_dev(nodes)?;
         let mut command = Command::new(trine);
-        command.args(["dev", "--json", "--nodes", &nodes.to_string(), "--redis-port", &port]);
+        command.args(["dev", "--json", "--nodes", &nodes.to_string(), "--redis-port", &port.to_string()]);
+        command.args(["--admin-port", &(port + ADMIN_OFFSET).to_string()]);
         command.arg("--data").arg(&data);
         let begin = Instant::now();
         let mut server = Server::start(&mut command, &folder.path().join("dev.log"), true)?;
@@ -275,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_line_of_dev_is_understood() {
-        let line = r#"[{"node":1,"pid":7,"redis":"127.0.0.1:6379","data":"/d/n1"}]"#;
+        let line = r#"[{"node":1,"pid":7,"redis":"127.0.0.1:6379","admin":"127.0.0.1:7070","data":"/d/n1"}]"#;
         let doors = doors(line).unwrap();
         assert_eq!((doors[0].port, doors[0].pid), (6379, 7));
         assert!(super::doors("").is_none());

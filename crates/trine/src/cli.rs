@@ -135,6 +135,9 @@ pub struct StartArgs {
     /// Address of the Redis door; loopback only until users exist [default: 127.0.0.1:6379].
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<SocketAddr>,
+    /// Address of the admin API (HTTP); loopback only [default: 127.0.0.1:7070].
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
     /// Address on which other nodes reach this one [default: 127.0.0.1, Redis port + 10000].
     #[arg(long, value_name = "ADDR")]
     pub peer: Option<SocketAddr>,
@@ -173,6 +176,9 @@ pub struct DevArgs {
     /// Port between nodes of node 1; node n uses this + 10*(n-1) [default: Redis port + 10000].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub peer_port: Option<u16>,
+    /// Port of the admin API of node 1; node n uses this + 10*(n-1).
+    #[arg(long, value_name = "PORT", default_value_t = 7070, value_parser = clap::value_parser!(u16).range(1..))]
+    pub admin_port: u16,
     /// Number of partitions when the cluster is created [default: 1 per node].
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,

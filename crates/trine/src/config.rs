@@ -11,6 +11,8 @@ use crate::cli::StartArgs;
 
 /// Port of the Redis door, as every Redis client expects it.
 pub const DEFAULT_REDIS_PORT: u16 = 6379;
+/// Port of the admin API.
+pub const DEFAULT_ADMIN_PORT: u16 = 7070;
 /// What is added to the Redis port for the port between nodes (Redis Cluster's
 /// own convention for its bus).
 pub const PEER_PORT_OFFSET: u16 = 10_000;
@@ -33,6 +35,9 @@ pub struct Config {
     /// Address of the Redis door. Default `127.0.0.1:6379`. Loopback only
     /// until users exist.
     pub redis: Option<SocketAddr>,
+    /// Address of the admin API, which speaks HTTP. Default `127.0.0.1:7070`.
+    /// Loopback only until it speaks TLS.
+    pub admin: Option<SocketAddr>,
     /// Address on which this node listens for other nodes. Default: loopback,
     /// Redis port + 10000; give a reachable one before a second machine joins.
     pub peer: Option<SocketAddr>,
@@ -67,6 +72,8 @@ pub struct ValidConfig {
     pub name: String,
     /// Address of the Redis door.
     pub redis: SocketAddr,
+    /// Address of the admin API.
+    pub admin: SocketAddr,
     /// Listening address for other nodes.
     pub peer: SocketAddr,
     /// Address told to other nodes; `None`: the one that was bound.
@@ -145,10 +152,12 @@ impl Config {
             Some(path) => Self::from_file(path)?,
             None => Self::default(),
         };
-        let StartArgs { data, name, redis, peer, advertise, partitions, log, threads, .. } = args.clone();
+        let StartArgs { data, name, redis, admin, peer, advertise, partitions, log, threads, .. } =
+            args.clone();
         config.data = data.or(config.data);
         config.name = name.or(config.name);
         config.redis = redis.or(config.redis);
+        config.admin = admin.or(config.admin);
         config.peer = peer.or(config.peer);
         config.advertise = advertise.or(config.advertise);
         config.partitions = partitions.or(config.partitions);
@@ -166,6 +175,7 @@ impl Config {
     pub fn validate(self) -> Result<ValidConfig, ConfigError> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let redis = self.redis.unwrap_or(SocketAddr::new(loopback, DEFAULT_REDIS_PORT));
+        let admin = self.admin.unwrap_or(SocketAddr::new(loopback, DEFAULT_ADMIN_PORT));
         let peer = match self.peer {
             Some(peer) => peer,
             None => SocketAddr::new(loopback, default_peer_port(redis.port())?),
@@ -186,6 +196,12 @@ impl Config {
                 redis,
                 redis.ip().is_loopback(),
                 "data surfaces listen on loopback (127.0.0.0/8 or ::1) only, because there are no users yet",
+            )?,
+            admin: in_range(
+                "admin",
+                admin,
+                admin.ip().is_loopback(),
+                "the admin API listens on loopback (127.0.0.0/8 or ::1) only, because it does not speak TLS yet",
             )?,
             peer,
             advertise: valid_advertise(peer, self.advertise)?,
@@ -303,6 +319,7 @@ mod tests {
     fn empty_file_gives_the_documented_defaults() {
         let config = parse("").expect("all keys have defaults");
         assert_eq!(config.redis.to_string(), "127.0.0.1:6379");
+        assert_eq!(config.admin.to_string(), "127.0.0.1:7070");
         assert_eq!(config.peer.to_string(), "127.0.0.1:16379");
         assert_eq!((config.partitions, config.log.as_str()), (16, "info"));
     }
@@ -319,6 +336,7 @@ mod tests {
             ("partitions = 0", "partitions", "1 to 1024"),
             ("partitions = 1025", "partitions", "1 to 1024"),
             ("redis = \"0.0.0.0:6379\"", "redis", "loopback"),
+            ("admin = \"0.0.0.0:7070\"", "admin", "loopback"),
             ("redis = \"127.0.0.1:60000\"", "redis", "peer"),
             ("peer = \"0.0.0.0:1\"", "peer", "advertise"),
             ("advertise = \"0.0.0.0:1\"", "advertise", "reach"),

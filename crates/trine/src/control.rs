@@ -13,8 +13,8 @@ use trine_storage::Space;
 use trine_types::NodeNumber;
 
 use crate::admin::protocol::{
-    Answer, Doors, GroupReport, NodeReport, RecoveryOfGroup, RecoveryReport, Refusal, RemovedReport, Request,
-    StatusReport, TicketReport,
+    Answer, Doors, GroupReport, NodeReport, RecoveryOfGroup, RecoveryReport, Refusal, RefusalKind,
+    RemovedReport, Request, StatusReport, TicketReport,
 };
 use crate::admin::server::Control;
 use crate::node::Node;
@@ -125,10 +125,11 @@ impl Control for NodeControl {
 fn not_heard() -> Refusal {
     Refusal::new("this node has not heard from its cluster yet")
         .hint("wait, and look whether the other nodes run and can be reached")
+        .kind(RefusalKind::Unavailable)
 }
 
 fn refusal(error: &ClusterError) -> Refusal {
-    let refusal = Refusal::new(error);
+    let refusal = Refusal::new(error).kind(kind(error));
     match error {
         ClusterError::NoSuchNode(_) => refusal.hint("`trine nodes` lists the nodes"),
         ClusterError::Propose(_) | ClusterError::Query(_) => {
@@ -138,6 +139,21 @@ fn refusal(error: &ClusterError) -> Refusal {
             refusal.hint("`trine nodes` shows which nodes are not heard")
         }
         _ => refusal,
+    }
+}
+
+fn kind(error: &ClusterError) -> RefusalKind {
+    match error {
+        ClusterError::NoSuchNode(_) => RefusalKind::NotFound,
+        ClusterError::Refused(_)
+        | ClusterError::WouldLoseMajority { .. }
+        | ClusterError::StillMoving { .. }
+        | ClusterError::NotLost(_) => RefusalKind::Conflict,
+        ClusterError::Propose(_)
+        | ClusterError::Query(_)
+        | ClusterError::NoIssuer(_)
+        | ClusterError::Stopping => RefusalKind::Unavailable,
+        ClusterError::Answer(_) | ClusterError::NotRecovered { .. } => RefusalKind::Failed,
     }
 }
 

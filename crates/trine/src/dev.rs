@@ -1,5 +1,7 @@
 //! `trine dev`: a local cluster that runs until Ctrl-C.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,6 +19,7 @@ struct Door {
     node: u16,
     pid: u32,
     redis: String,
+    admin: String,
     data: String,
 }
 
@@ -28,6 +31,7 @@ pub async fn run(args: &DevArgs, json: bool) -> Result<(), Failure> {
     let specs = layout(args)?;
     for spec in &specs {
         local::require_free(spec.redis, &format!("Redis door of node {}", spec.n), "--redis-port PORT")?;
+        local::require_free(spec.admin, &format!("admin API of node {}", spec.n), "--admin-port PORT")?;
         local::require_free(spec.peer, &format!("peer port of node {}", spec.n), "--peer-port PORT")?;
     }
     let mut stop = StopSignal::new()?;
@@ -79,7 +83,8 @@ fn layout(args: &DevArgs) -> Result<Vec<NodeSpec>, Failure> {
         .map(|n| {
             let redis = port(args.redis_port, n, "--redis-port")?;
             let peer = port(peer_port, n, "--peer-port")?;
-            Ok(NodeSpec { partitions: Some(partitions), ..NodeSpec::local(&data, n, redis, peer) })
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port(args.admin_port, n, "--admin-port")?));
+            Ok(NodeSpec { partitions: Some(partitions), admin, ..NodeSpec::local(&data, n, redis, peer) })
         })
         .collect()
 }
@@ -91,6 +96,7 @@ fn announce(nodes: &[NodeProcess], args: &DevArgs, json: bool) -> Result<(), Fai
             node: node.spec.n,
             pid: node.pid,
             redis: node.spec.redis.to_string(),
+            admin: node.spec.admin.to_string(),
             data: node.spec.data.display().to_string(),
         })
         .collect();
@@ -99,7 +105,8 @@ fn announce(nodes: &[NodeProcess], args: &DevArgs, json: bool) -> Result<(), Fai
         return Ok(());
     }
     for door in &doors {
-        println!("node {}  pid {:<7}  redis-cli -p {}", door.node, door.pid, port_of(&door.redis));
+        let (node, pid, redis) = (door.node, door.pid, port_of(&door.redis));
+        println!("node {node}  pid {pid:<7}  redis-cli -p {redis}  admin http://{}", door.admin);
     }
     let flag = match args.data.to_str() {
         Some(crate::admin::DEFAULT_DEV_DATA) => String::new(),
@@ -188,14 +195,15 @@ mod tests {
     use super::*;
 
     fn args(redis_port: u16) -> DevArgs {
-        DevArgs { nodes: 3, data: "trine-dev".into(), redis_port, peer_port: None, partitions: None }
+        let data = "trine-dev".into();
+        DevArgs { nodes: 3, data, redis_port, peer_port: None, admin_port: 7070, partitions: None }
     }
 
     #[test]
     fn ports_follow_the_documented_steps() {
-        let ports: Vec<_> =
-            layout(&args(6379)).expect("fits").iter().map(|s| (s.redis.port(), s.peer.port())).collect();
-        assert_eq!(ports, [(6379, 16379), (6389, 16389), (6399, 16399)]);
+        let layout = layout(&args(6379)).expect("fits");
+        let ports: Vec<_> = layout.iter().map(|s| (s.redis.port(), s.peer.port(), s.admin.port())).collect();
+        assert_eq!(ports, [(6379, 16379, 7070), (6389, 16389, 7080), (6399, 16399, 7090)]);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`local`], [`dev`] | clusters of child processes on this machine |
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
+//! | [`http`] | the admin API and other HTTP doors |
 //! | [`admin`] | the admin socket: protocol, server, client, reports |
 
 pub mod admin;
@@ -30,6 +31,7 @@ pub mod db;
 pub mod demo;
 pub mod dev;
 pub mod failure;
+pub mod http;
 pub mod local;
 pub mod node;
 pub mod private;

@@ -20,6 +20,13 @@ use crate::config::{Config, ValidConfig};
 use crate::control::NodeControl;
 use crate::dev::StopSignal;
 use crate::failure::Failure;
+use crate::http::HttpServer;
+use crate::http::api::Api;
+use crate::http::guard::{Gate, NodeToken};
+use crate::http::limits::{self, HttpLimits};
+use crate::http::metrics::node::NodeMeasures;
+use crate::node::Node;
+use crate::seams::OsEntropy;
 
 mod bring_up;
 mod ticket;
@@ -69,6 +76,7 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     let mut stop = StopSignal::of_node()?;
     let began = Instant::now();
     let listener = bind_redis(&config, front)?;
+    let http = Arc::new(bind_admin(&config, front)?);
     let redis = listener.local_addr();
     let up = tokio::select! {
         biased;
@@ -76,13 +84,15 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
         up = bring_up::bring_up(&config, ticket, redis) => up?,
     };
     let (node, peer) = up;
-    let doors = protocol::Doors { redis: redis.to_string(), peer: peer.to_string() };
+    let api = http.local_addr();
+    let doors = protocol::Doors { redis: redis.to_string(), admin: api.to_string(), peer: peer.to_string() };
     let control = Arc::new(NodeControl::new(node.clone(), doors));
+    let http = serve_admin(&config, http, control.clone(), &node, front)?;
     let admin = AdminServer::start(&config.data, control)
         .map_err(|error| Failure::new(format!("cannot make the admin socket: {error}")))?;
     let serving = front.spawn(node.database.clone().serve(listener));
     let number = node.cluster.number();
-    tracing::info!(%number, %redis, %peer, took = ?began.elapsed(), "serving");
+    tracing::info!(%number, %redis, admin = %api, %peer, took = ?began.elapsed(), "serving");
     let failed = tokio::select! {
         biased;
         failed = node.failed() => Some(failed),
@@ -92,6 +102,7 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
         return Err(Failure::new(failed));
     }
     tracing::info!("handing over and stopping");
+    http.stop().await;
     node.stop(HAND_OVER_LIMIT).await;
     serving.abort();
     drop(admin);
@@ -113,6 +124,37 @@ fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
         TOO_MANY_CONNECTIONS,
     )
     .map_err(|error| Failure::new(error).hint("choose another address with --redis ADDR"))
+}
+
+fn bind_admin(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure> {
+    let _runtime = front.enter();
+    Listeners::bind_loopback(
+        "the admin API",
+        config.admin,
+        HttpLimits::default().of_listener(),
+        limits::TOO_MANY_CONNECTIONS,
+    )
+    .map_err(|error| Failure::new(error).hint("choose another address with --admin ADDR"))
+}
+
+/// Serves the admin API, to whoever has the node's token.
+fn serve_admin(
+    config: &ValidConfig,
+    listener: Arc<Listener>,
+    control: Arc<NodeControl>,
+    node: &Node,
+    front: &Handle,
+) -> Result<HttpServer, Failure> {
+    let token = NodeToken::open(&config.data, &OsEntropy)
+        .map_err(|error| Failure::new(format!("cannot make the token of the admin API: {error}")))?;
+    let (database, own) = (node.database.clone(), listener.clone());
+    let measures = NodeMeasures::new(
+        node.clone(),
+        bring_up::resident_bytes,
+        vec![("redis", Box::new(move || database.clients())), ("admin", Box::new(move || own.connections()))],
+    );
+    let api = Api::new(control, Arc::new(measures), Gate::new(vec![Arc::new(token)]));
+    Ok(HttpServer::start(listener, Arc::new(api), HttpLimits::default(), front))
 }
 
 /// The allocator's arenas would be backed by huge pages, most of each unused:

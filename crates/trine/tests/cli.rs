@@ -69,6 +69,7 @@ fn settings_that_do_not_fit_are_named() {
     let start = ["start", "--data", data];
     refused(&[&start[..], &["--partitions", "0"]].concat(), 2, &["partitions", "1 to 1024"]);
     refused(&[&start[..], &["--redis", "0.0.0.0:6379"]].concat(), 2, &["redis", "loopback"]);
+    refused(&[&start[..], &["--admin", "0.0.0.0:7070"]].concat(), 2, &["admin", "loopback"]);
     refused(&[&start[..], &["--redis", "localhost"]].concat(), 2, &["--redis"]);
     refused(&[&start[..], &["--config", "/nonexistent.toml"]].concat(), 2, &["/nonexistent.toml"]);
     assert!(!std::path::Path::new(data).exists(), "nothing is made before the settings are checked");
@@ -100,16 +101,11 @@ fn a_taken_port_names_the_flag_that_moves_it() {
     let address = taken.local_addr().expect("bound").to_string();
     let port = taken.local_addr().expect("bound").port().to_string();
     let data = dir.path().to_str().expect("text");
-    refused(
-        &["start", "--data", data, "--redis", &address, "--peer", "127.0.0.1:0"],
-        1,
-        &[&address, "--redis"],
-    );
-    refused(
-        &["start", "--data", data, "--redis", "127.0.0.1:0", "--peer", &address],
-        1,
-        &[&address, "--peer"],
-    );
+    for flag in ["--redis", "--peer", "--admin"] {
+        let of = |name| if name == flag { address.as_str() } else { "127.0.0.1:0" };
+        let doors = ["--redis", of("--redis"), "--peer", of("--peer"), "--admin", of("--admin")];
+        refused(&[&["start", "--data", data][..], &doors].concat(), 1, &[&address, flag]);
+    }
     refused(&["dev", "--data", data, "--redis-port", &port, "--peer-port", "1"], 1, &[&port, "--redis-port"]);
 }
 

@@ -157,7 +157,19 @@ async fn a_ticket_admits_one_machine_in_time() {
 async fn refused_join(spec: &NodeSpec, ticket: &str) -> String {
     let (redis, peer) = (spec.redis.to_string(), spec.peer.to_string());
     let data = spec.data.to_str().expect("text");
-    let args = ["start", "--data", data, "--redis", &redis, "--peer", &peer, "--join", "-"];
+    let args = [
+        "start",
+        "--data",
+        data,
+        "--redis",
+        &redis,
+        "--peer",
+        &peer,
+        "--admin",
+        "127.0.0.1:0",
+        "--join",
+        "-",
+    ];
     let (code, _, error) = trine(&args, ticket).await;
     assert_ne!(code, Some(0), "{error}");
     error
@@ -210,12 +222,66 @@ async fn a_data_directory_of_another_cluster_is_refused() {
     assert!(refused.contains("cluster"), "{refused}");
 }
 
+/// One request to the admin API of a node, with its token; status and body.
+async fn http(node: &NodeProcess, line: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let status = node.admin().expect("answers").status().await.expect("a status");
+    let token = std::fs::read_to_string(trine::http::guard::token_path(&node.spec.data)).expect("a token");
+    let mut stream = tokio::net::TcpStream::connect(&status.doors.admin).await.expect("the API is open");
+    let request = format!(
+        "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        status.doors.admin,
+        token.trim()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn the_admin_api_says_what_the_admin_socket_says() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let nodes = cluster(dir.path(), 3).await;
+    let reply = client(&nodes[1]).await.command(&[b"SET", b"k", b"v"]).await.expect("answers");
+    assert_eq!(reply, Value::Simple("OK".into()));
+    let mut admin = nodes[1].admin().expect("answers");
+    let (code, body) = http(&nodes[1], "GET /v1/nodes").await;
+    assert_eq!((code.as_str(), body), ("200", serde_json::to_string(&admin.nodes().await.unwrap()).unwrap()));
+    let (_, body) = http(&nodes[1], "GET /v1/status").await;
+    let status: StatusReport = serde_json::from_str(&body).expect("a status");
+    assert_eq!((status.ready, status.nodes, status.name.as_str()), (true, 3, "node2"));
+    let (_, body) = http(&nodes[1], "GET /v1/groups").await;
+    assert!(body.contains("\"group\":\"meta\""), "{body}");
+    assert_eq!(http(&nodes[1], "GET /health/ready").await.0, "200");
+    assert_eq!(http(&nodes[1], "DELETE /v1/nodes/nobody").await.0, "404");
+
+    let (_, figures) = http(&nodes[1], "GET /metrics").await;
+    let figure = |name: &str| {
+        let line = figures.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {figures}"))
+    };
+    assert!(figure("trine_commands_total") >= 1.0 && figure("trine_log_syncs_total") >= 1.0);
+    assert!((figure("trine_nodes") - 3.0).abs() < 0.1 && figure("trine_resident_bytes") > 1e6);
+    assert!((figure("trine_connections{surface=\"admin\"}") - 1.0).abs() < 0.1);
+    assert!((figure("trine_group_led{group=\"meta\"}") - 1.0).abs() < 0.1);
+    let written = |executed: &str| {
+        figure(&format!(
+            "trine_command_seconds_count{{access=\"write\",executed=\"{executed}\",part=\"processing\"}}"
+        ))
+    };
+    assert!(written("owner") + written("forwarded") >= 1.0);
+    assert!(figures.ends_with("# EOF\n"));
+}
+
 #[tokio::test]
 async fn a_data_directory_has_one_process() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let nodes = cluster(dir.path(), 1).await;
     let data = nodes[0].spec.data.to_str().expect("text").to_owned();
-    let args = ["start", "--data", &data, "--redis", "127.0.0.1:0", "--peer", "127.0.0.1:0"];
+    let any = "127.0.0.1:0";
+    let args = ["start", "--data", &data, "--redis", any, "--peer", any, "--admin", any];
     let (code, _, error) = trine(&args, "").await;
     assert!(code == Some(1) && error.contains("another process"), "{error}");
 }

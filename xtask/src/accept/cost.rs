@@ -69,11 +69,12 @@ pub(super) fn resident_mib(pid: u32) -> u64 {
 pub(super) fn start() -> Result<Vec<Line>, Trouble> {
     let trine = product()?;
     let folder = folder("start")?;
-    let ports = free_ports(2)?;
+    let ports = free_ports(3)?;
     let mut lines = Vec::new();
     for name in ["a new node starts and serves within 1 s", "a restarted node serves within 1 s"] {
         let mut command = Command::new(&trine);
         command.args(["start", "--redis", &format!("127.0.0.1:{}", ports[0])]);
+        command.args(["--admin", &format!("127.0.0.1:{}", ports[2])]);
         command
             .args(["--peer", &format!("127.0.0.1:{}", ports[1]), "--data"])
             .arg(folder.path().join("node"));

@@ -59,6 +59,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["transport", "front"]),
     ("tokio-rustls", &["transport", "front"]),
     ("ring", &["transport"]),
+    ("hyper", &["trine"]),
+    ("hyper-util", &["trine"]),
+    ("http-body-util", &["trine"]),
+    ("prometheus-client", &["trine"]),
+    ("schemars", &["trine"]),
     ("mimalloc", &["trine"]),
     ("indicatif", &["trine", "sim"]),
 ];

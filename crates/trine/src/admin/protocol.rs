@@ -1,6 +1,7 @@
 //! What a line of the admin socket holds. The same types are what `--json`
 //! prints, so their field names are an interface: add, never rename.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Longest request line, in bytes.
@@ -57,26 +58,54 @@ pub enum Answer {
 }
 
 /// Why a node did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// What is wrong.
     pub message: String,
     /// What the user can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What kind of refusal it is, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<RefusalKind>,
+}
+
+/// Kinds of refusals, as far as a program would act differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// What was asked makes no sense; asking again is no use.
+    Invalid,
+    /// Who asked may not.
+    Denied,
+    /// There is no such thing.
+    NotFound,
+    /// It would break something as things stand.
+    Conflict,
+    /// Not now: no majority, no leader, overload. Asking later may help.
+    Unavailable,
+    /// The node failed at it.
+    Failed,
 }
 
 impl Refusal {
     /// A refusal without advice.
     #[must_use]
     pub fn new(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None }
+        Self { message: message.to_string(), hint: None, kind: None }
     }
 
     /// Adds advice.
     #[must_use]
     pub fn hint(mut self, hint: impl std::fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Says which kind it is.
+    #[must_use]
+    pub fn kind(mut self, kind: RefusalKind) -> Self {
+        self.kind = Some(kind);
         self
     }
 }
@@ -92,7 +121,7 @@ pub enum Line {
 }
 
 /// What a node is, and whether it serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusReport {
     /// Cluster id.
     pub cluster: String,
@@ -127,16 +156,18 @@ pub struct StatusReport {
 }
 
 /// Where a node listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Doors {
     /// Address of the Redis door.
     pub redis: String,
+    /// Address of the admin API.
+    pub admin: String,
     /// Address for other nodes.
     pub peer: String,
 }
 
 /// A node as another one sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeReport {
     /// Number.
     pub number: u64,
@@ -157,7 +188,7 @@ pub struct NodeReport {
 }
 
 /// A group replica as its node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupReport {
     /// Name, as `meta` or `partition-3`.
     pub group: String,
@@ -186,7 +217,7 @@ pub struct GroupReport {
 }
 
 /// A join ticket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TicketReport {
     /// The one line of text.
     pub ticket: String,
@@ -195,7 +226,7 @@ pub struct TicketReport {
 }
 
 /// A node that was removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemovedReport {
     /// Its number, which is never used again.
     pub number: u64,
@@ -204,7 +235,7 @@ pub struct RemovedReport {
 }
 
 /// What giving up nodes means, or meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryReport {
     /// Numbers of the nodes given up.
     pub lost: Vec<u64>,
@@ -215,7 +246,7 @@ pub struct RecoveryReport {
 }
 
 /// A group that lost its majority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryOfGroup {
     /// Name.
     pub group: String,
