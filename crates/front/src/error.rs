@@ -3,14 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::exposure::Exposed;
+
 /// Binding failed; the process holds no socket for this address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address is not loopback. Choose `127.0.0.1` or `[::1]`.
-    #[error(
-        "refusing to listen on {0}: data is served on loopback only (127.0.0.1 or [::1]) until users and rights exist"
-    )]
-    NotLoopback(SocketAddr),
+    /// It may not listen there; the text says what would be needed.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// Another process has the port. Choose another one.
     #[error("{surface} cannot listen on {address}: the port is taken by another process")]
     Taken {

@@ -1,4 +1,4 @@
-//! Binding to loopback and accepting within the limits.
+//! Binding where it is allowed, and accepting within the limits.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::admission::{Admission, Permit, Refusals};
 use crate::config::Limits;
 use crate::error::BindError;
+use crate::exposure::Exposure;
 
 /// Pause after the operating system could not give a connection (usually:
 /// too many open files). Long enough to let others close, short for a human.
@@ -25,21 +26,22 @@ const KEEPALIVE: Duration = Duration::from_mins(2);
 pub struct Listeners;
 
 impl Listeners {
-    /// Listens on `address` for `surface` (named in errors). `refusal` is what
-    /// a connection over the limit is sent before it is closed, in the
-    /// protocol that is spoken there.
+    /// Listens on `address` for `surface` (its name in the settings).
+    /// `refusal` is what a connection over the limit is sent before it is
+    /// closed, in the protocol that is spoken there. Whether there are users
+    /// is for the caller to check once it knows ([`Exposure::check_users`]).
     ///
     /// # Errors
-    /// When the address is not loopback, is taken, or the system refuses.
-    pub fn bind_loopback(
+    /// When `exposure` does not allow the address, it is taken, or the system
+    /// refuses.
+    pub fn bind(
         surface: &'static str,
         address: SocketAddr,
+        exposure: Exposure,
         limits: Limits,
         refusal: &'static [u8],
     ) -> Result<Listener, BindError> {
-        if !address.ip().is_loopback() {
-            return Err(BindError::NotLoopback(address));
-        }
+        exposure.check_transport(surface, address)?;
         let backlog = i32::try_from(limits.backlog).unwrap_or(i32::MAX);
         let listener = open(address, backlog).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::Taken { surface, address },
@@ -142,13 +144,13 @@ mod tests {
     const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
 
     fn bind(address: &str, limits: Limits) -> Result<Listener, BindError> {
-        Listeners::bind_loopback("redis", address.parse().unwrap(), limits, REFUSAL)
+        Listeners::bind("redis", address.parse().unwrap(), Exposure::default(), limits, REFUSAL)
     }
 
     #[tokio::test]
-    async fn an_address_that_is_not_loopback_refuses_to_start() {
+    async fn plain_text_beyond_loopback_refuses_to_start() {
         let error = bind("0.0.0.0:0", Limits::default()).expect_err("everybody could come in");
-        assert!(error.to_string().contains("loopback only"), "{error}");
+        assert!(error.to_string().contains("without TLS"), "{error}");
     }
 
     #[tokio::test]

@@ -124,9 +124,9 @@ pub trait Login: Send + Sync + 'static {
     fn login(&self, source: IpAddr, credential: Credential)
     -> BoxFuture<'_, Result<Principal, LoginRefused>>;
 
-    /// Who a connection is before it shows anything; `None`: it must show a
-    /// credential first.
-    fn anonymous(&self) -> Option<Principal>;
+    /// Who a connection from `source` is before it shows anything; `None`: it
+    /// must show a credential first.
+    fn anonymous(&self, source: IpAddr) -> Option<Principal>;
 
     /// Changes whenever [`Login::renew`] may give another answer.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -156,7 +156,7 @@ impl Login for Open {
         Box::pin(std::future::ready(Err(LoginRefused::Wrong)))
     }
 
-    fn anonymous(&self) -> Option<Principal> {
+    fn anonymous(&self, _source: IpAddr) -> Option<Principal> {
         Some(Principal::open())
     }
 
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn without_users_everybody_has_the_data_and_nobody_is_admin() {
-        let anonymous = Open::default().anonymous().expect("open");
+        let anonymous = Open::default().anonymous(IpAddr::from([127, 0, 0, 1])).expect("open");
         assert!(
             anonymous.rights.all_keys() && anonymous.rights.all_subjects() && !anonymous.rights.is_admin()
         );

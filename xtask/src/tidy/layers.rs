@@ -58,6 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["trine", "xtask"]),
     ("rustls", &["transport", "front"]),
     ("tokio-rustls", &["transport", "front"]),
+    ("rcgen", &["front"]),
     ("ring", &["transport"]),
     ("hyper", &["trine"]),
     ("hyper-util", &["trine"]),
