@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use trine_front::TlsSource;
 
 const ABOUT: &str = "One binary that turns machines into a distributed system.";
 const AFTER: &str = "\
@@ -37,7 +38,7 @@ pub enum Command {
     /// Run a local cluster of several processes until Ctrl-C.
     Dev(DevArgs),
     /// Run one node; the first creates a cluster, others join with a ticket.
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Print a one-time ticket with which one machine may join.
     Ticket(TicketArgs),
     /// What this node is, whether it serves, and what failures the cluster survives.
@@ -132,7 +133,7 @@ pub struct StartArgs {
     /// The node's name, for people [default: the host's name].
     #[arg(long)]
     pub name: Option<String>,
-    /// Address of the Redis door; loopback only until users exist [default: 127.0.0.1:6379].
+    /// Address of the Redis door; beyond loopback it needs --tls and users [default: 127.0.0.1:6379].
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<SocketAddr>,
     /// Address of the admin API (HTTP); loopback only [default: 127.0.0.1:7070].
@@ -156,9 +157,31 @@ pub struct StartArgs {
     /// Threads for each of consensus, clients and state [default: by the number of cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<u16>,
+    /// Encryption, and what may be done beyond loopback.
+    #[command(flatten)]
+    pub doors: DoorArgs,
     /// Die with this process (used by dev and demo).
     #[arg(long, hide = true, value_name = "PID")]
     pub parent: Option<u32>,
+}
+
+/// How network surfaces are protected; a surface is `redis`, `nats`,
+/// `websocket` or `admin`.
+#[derive(Debug, Args, Default, Clone)]
+pub struct DoorArgs {
+    /// Encrypt a surface: `redis=auto` with a certificate that the node makes
+    /// (DATA/tls/certificate.pem, for clients to trust), or
+    /// `redis=CERTIFICATE,KEY[,CLIENT_CA]` with PEM files.
+    #[arg(long, value_name = "SURFACE=auto|FILES", value_parser = crate::surfaces::parse_tls)]
+    pub tls: Vec<(String, TlsSource)>,
+    /// Let a surface be reached beyond loopback without TLS: anyone on the way
+    /// can then read and change what is sent.
+    #[arg(long, value_name = "SURFACE", value_delimiter = ',')]
+    pub allow_plain_text_beyond_loopback: Vec<String>,
+    /// Let a surface be reached beyond loopback while the cluster has no
+    /// users: anyone can then read and change the data.
+    #[arg(long, value_name = "SURFACE", value_delimiter = ',')]
+    pub allow_no_users_beyond_loopback: Vec<String>,
 }
 
 /// `trine dev`.

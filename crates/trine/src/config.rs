@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use trine_front::exposure::Exposed;
 
 use crate::cli::StartArgs;
+use crate::surfaces::{self, BeyondLoopback, Encryption, Surfaces};
 
 /// Port of the Redis door, as every Redis client expects it.
 pub const DEFAULT_REDIS_PORT: u16 = 6379;
@@ -32,8 +34,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Name for people, at most 63 bytes of `a-z 0-9 . -`. Default: host name.
     pub name: Option<String>,
-    /// Address of the Redis door. Default `127.0.0.1:6379`. Loopback only
-    /// until users exist.
+    /// Address of the Redis door. Default `127.0.0.1:6379`. Beyond loopback it
+    /// needs TLS and users.
     pub redis: Option<SocketAddr>,
     /// Address of the admin API, which speaks HTTP. Default `127.0.0.1:7070`.
     /// Loopback only until it speaks TLS.
@@ -61,6 +63,15 @@ pub struct Config {
     /// Open client connections, 1 to 100000, default 10000. Each costs a file
     /// descriptor and some KiB.
     pub max_clients: Option<u32>,
+    /// How surfaces (`redis`, `nats`, `websocket`, `admin`) are encrypted:
+    /// `auto` for a certificate that the node makes, or the PEM files
+    /// `CERTIFICATE,KEY[,CLIENT_CA]`. Default: not at all.
+    #[serde(default)]
+    pub tls: Encryption,
+    /// Surfaces that may be reached beyond loopback without TLS, or while the
+    /// cluster has no users. Default: none.
+    #[serde(default)]
+    pub beyond_loopback: BeyondLoopback,
 }
 
 /// Settings that were checked: every value is present and in range.
@@ -92,6 +103,8 @@ pub struct ValidConfig {
     pub state_threads: usize,
     /// Open client connections.
     pub max_clients: usize,
+    /// How surfaces are encrypted, and what is allowed beyond loopback.
+    pub surfaces: Surfaces,
 }
 
 /// Why the settings cannot be used. Nothing was opened or changed.
@@ -123,6 +136,9 @@ pub enum ConfigError {
         /// What would be allowed.
         allowed: &'static str,
     },
+    /// A surface may not listen where it was told to.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
 }
 
 impl Config {
@@ -152,7 +168,7 @@ impl Config {
             Some(path) => Self::from_file(path)?,
             None => Self::default(),
         };
-        let StartArgs { data, name, redis, admin, peer, advertise, partitions, log, threads, .. } =
+        let StartArgs { data, name, redis, admin, peer, advertise, partitions, log, threads, doors, .. } =
             args.clone();
         config.data = data.or(config.data);
         config.name = name.or(config.name);
@@ -165,6 +181,9 @@ impl Config {
         config.raft_threads = threads.or(config.raft_threads);
         config.front_threads = threads.or(config.front_threads);
         config.state_threads = threads.or(config.state_threads);
+        config.tls.extend(doors.tls);
+        config.beyond_loopback.plain_text.extend(doors.allow_plain_text_beyond_loopback);
+        config.beyond_loopback.no_users.extend(doors.allow_no_users_beyond_loopback);
         Ok(config)
     }
 
@@ -188,15 +207,12 @@ impl Config {
         let segment_mib = self.log_segment_mib.unwrap_or(64);
         let max_clients = self.max_clients.unwrap_or(10_000);
         let partitions = self.partitions.unwrap_or(16);
+        let surfaces = Surfaces::new(self.tls, self.beyond_loopback)?;
+        surfaces.exposure(surfaces::REDIS).check_transport(surfaces::REDIS, redis)?;
         Ok(ValidConfig {
             data: self.data.unwrap_or_else(|| PathBuf::from(crate::admin::DEFAULT_DATA)),
             name: valid_name(self.name)?,
-            redis: in_range(
-                "redis",
-                redis,
-                redis.ip().is_loopback(),
-                "data surfaces listen on loopback (127.0.0.0/8 or ::1) only, because there are no users yet",
-            )?,
+            redis,
             admin: in_range(
                 "admin",
                 admin,
@@ -227,6 +243,7 @@ impl Config {
                 (1..=100_000).contains(&max_clients),
                 "1 to 100000",
             )?,
+            surfaces,
         })
     }
 }
@@ -335,7 +352,9 @@ mod tests {
         let cases = [
             ("partitions = 0", "partitions", "1 to 1024"),
             ("partitions = 1025", "partitions", "1 to 1024"),
-            ("redis = \"0.0.0.0:6379\"", "redis", "loopback"),
+            ("redis = \"0.0.0.0:6379\"", "redis", "--allow-plain-text-beyond-loopback redis"),
+            ("tls.reddis = \"auto\"", "tls", "redis and websocket"),
+            ("beyond_loopback.plain = []", "plain", "plain_text"),
             ("admin = \"0.0.0.0:7070\"", "admin", "loopback"),
             ("redis = \"127.0.0.1:60000\"", "redis", "peer"),
             ("peer = \"0.0.0.0:1\"", "peer", "advertise"),

@@ -15,6 +15,7 @@
 //! | [`start`] | one node of the product: runtimes, signals |
 //! | [`node`] | all rooms wired together |
 //! | [`private`] | the data directory is its owner's alone |
+//! | [`surfaces`] | how each network surface is encrypted and where it may listen |
 //! | [`topology`], [`control`] | what the rooms are to the database and to the admin socket |
 //! | [`local`], [`dev`] | clusters of child processes on this machine |
 //! | [`demo`] | what Trine promises, shown on real input |
@@ -38,4 +39,5 @@ pub mod private;
 pub mod resp;
 pub mod seams;
 pub mod start;
+pub mod surfaces;
 pub mod topology;

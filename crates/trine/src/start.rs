@@ -26,7 +26,9 @@ use crate::http::guard::{Gate, NodeToken};
 use crate::http::limits::{self, HttpLimits};
 use crate::http::metrics::node::NodeMeasures;
 use crate::node::Node;
+use crate::private::make_private;
 use crate::seams::OsEntropy;
+use crate::surfaces;
 
 mod bring_up;
 mod ticket;
@@ -78,19 +80,27 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     let listener = bind_redis(&config, front)?;
     let http = Arc::new(bind_admin(&config, front)?);
     let redis = listener.local_addr();
+    make_private(&config.data)?;
+    let tls = config.surfaces.encryption(surfaces::REDIS, &config.data, (&config.name, redis));
+    let tls = tls.map_err(|error| Failure::new(format!("redis cannot be encrypted: {error}")))?;
     let up = tokio::select! {
         biased;
         () = stop.wait() => return Ok(()),
         up = bring_up::bring_up(&config, ticket, redis) => up?,
     };
     let (node, peer) = up;
+    config
+        .surfaces
+        .exposure(surfaces::REDIS)
+        .check_users(surfaces::REDIS, redis, false)
+        .map_err(|error| Failure::new(error).usage())?;
     let api = http.local_addr();
     let doors = protocol::Doors { redis: redis.to_string(), admin: api.to_string(), peer: peer.to_string() };
     let control = Arc::new(NodeControl::new(node.clone(), doors));
     let http = serve_admin(&config, http, control.clone(), &node, front)?;
     let admin = AdminServer::start(&config.data, control)
         .map_err(|error| Failure::new(format!("cannot make the admin socket: {error}")))?;
-    let serving = front.spawn(node.database.clone().serve(listener));
+    let serving = front.spawn(node.database.clone().serve(listener, tls));
     let number = node.cluster.number();
     tracing::info!(%number, %redis, admin = %api, %peer, took = ?began.elapsed(), "serving");
     let failed = tokio::select! {
@@ -117,9 +127,10 @@ fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
         ..Limits::default()
     };
     let _runtime = front.enter();
-    Listeners::bind_loopback(
-        "the Redis door",
+    Listeners::bind(
+        surfaces::REDIS,
         config.redis,
+        config.surfaces.exposure(surfaces::REDIS),
         limits.fitted_to_open_files(),
         TOO_MANY_CONNECTIONS,
     )
@@ -128,9 +139,10 @@ fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
 
 fn bind_admin(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure> {
     let _runtime = front.enter();
-    Listeners::bind_loopback(
-        "the admin API",
+    Listeners::bind(
+        surfaces::ADMIN,
         config.admin,
+        config.surfaces.exposure(surfaces::ADMIN),
         HttpLimits::default().of_listener(),
         limits::TOO_MANY_CONNECTIONS,
     )

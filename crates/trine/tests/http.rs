@@ -19,7 +19,7 @@ use trine::http::guard::{self, Gate, NodeToken};
 use trine::http::limits::{HttpLimits, TOO_MANY_CONNECTIONS};
 use trine::http::metrics::{Family, Figure};
 use trine::seams::OsEntropy;
-use trine_front::Listeners;
+use trine_front::{Exposure, Listeners};
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -65,7 +65,8 @@ fn door(limits: HttpLimits) -> Door {
     let data = tempfile::tempdir().expect("temporary folder");
     let guard = NodeToken::open(data.path(), &OsEntropy).expect("a token is made");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = Listeners::bind_loopback("the admin API", any, limits.of_listener(), TOO_MANY_CONNECTIONS);
+    let listener =
+        Listeners::bind("admin", any, Exposure::default(), limits.of_listener(), TOO_MANY_CONNECTIONS);
     let listener = Arc::new(listener.expect("a free port"));
     let address = listener.local_addr();
     let api = Api::new(Arc::new(Fixed), Arc::new(Fixed), Gate::new(vec![Arc::new(guard)]));

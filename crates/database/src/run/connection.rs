@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::FutureExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use trine_front::Accepted;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use trine_front::{Accepted, Stream, TlsAcceptor};
 
 use super::pipeline::Pipeline;
 use crate::handle::{Begun, Database};
@@ -30,6 +29,17 @@ const OUTPUT_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
+/// Whether a stream holds bytes that were written to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// A plain one never does.
+    Never,
+    /// An encrypted one, not now.
+    Nothing,
+    /// It may: the socket did not take all.
+    Something,
+}
+
 struct Connection {
     database: Database,
     state: ConnectionState,
@@ -43,11 +53,19 @@ struct Connection {
     nonsense: bool,
     /// The last read filled its room.
     busy: bool,
+    kept: Kept,
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn run(database: Database, accepted: Accepted) {
-    let Accepted { mut stream, peer, local, permit } = accepted;
+pub(super) async fn run(database: Database, accepted: Accepted, tls: Option<TlsAcceptor>) {
+    let Accepted { stream, peer, local, permit } = accepted;
+    let stream = match tls {
+        None => Stream::Plain(stream),
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%peer, %error, "no connection"),
+        },
+    };
     let state = database.accept(peer.to_string(), local.to_string());
     let mut connection = Connection {
         pipeline: Pipeline::new(database.clone()),
@@ -59,18 +77,42 @@ pub(super) async fn run(database: Database, accepted: Accepted) {
         closing: false,
         nonsense: false,
         busy: false,
+        kept: if stream.is_encrypted() { Kept::Nothing } else { Kept::Never },
     };
-    let (mut reader, mut writer) = stream.split();
-    if let Err(error) = connection.serve(&mut reader, &mut writer).await {
+    let ended = match stream {
+        Stream::Plain(mut stream) => {
+            let (reader, writer) = stream.split();
+            connection.serve_and_linger(reader, writer).await
+        }
+        Stream::Tls(stream) => {
+            let (reader, writer) = tokio::io::split(stream);
+            connection.serve_and_linger(reader, writer).await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection broke");
-    } else if connection.nonsense {
-        linger(&mut reader, &mut writer).await;
     }
     drop(permit);
 }
 
 impl Connection {
-    async fn serve(&mut self, reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) -> io::Result<()> {
+    async fn serve_and_linger(
+        &mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        self.serve(&mut reader, &mut writer).await?;
+        if self.nonsense {
+            linger(&mut reader, &mut writer).await;
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<()> {
         let mut shutdown = self.database.shutdown();
         let client = self.state.client().clone();
         loop {
@@ -93,9 +135,10 @@ impl Connection {
                         self.pipeline.finish(finished);
                     }
                 }
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => {
-                    if written? == 0 {
-                        return Err(io::ErrorKind::WriteZero.into());
+                pushed = push(writer, &mut self.output), if self.kept == Kept::Something || !self.output.is_empty() => {
+                    let wrote = pushed?;
+                    if self.kept != Kept::Never {
+                        self.kept = if wrote { Kept::Something } else { Kept::Nothing };
                     }
                 }
                 read = reader.read_buf(&mut self.input), if reads => {
@@ -155,10 +198,23 @@ impl Connection {
     }
 }
 
+/// Writes what is there, and says so; without anything to write, has the
+/// stream send what it kept.
+async fn push(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<bool> {
+    if output.is_empty() {
+        writer.flush().await?;
+        return Ok(false);
+    }
+    match writer.write_buf(output).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(true),
+    }
+}
+
 /// Says that nothing more comes, and reads what the other side still sends:
 /// closing with unread input would reset the connection, and the error that
 /// was just written could be lost.
-async fn linger(reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) {
+async fn linger(reader: &mut (impl AsyncRead + Unpin), writer: &mut (impl AsyncWrite + Unpin)) {
     let drain = async {
         writer.shutdown().await?;
         let mut rest = vec![0; 16 * 1024];

@@ -1,7 +1,7 @@
 //! Accepting connections.
 
 use tokio::task::JoinSet;
-use trine_front::Listener;
+use trine_front::{Listener, TlsAcceptor};
 
 use super::connection;
 use crate::handle::Database;
@@ -10,10 +10,10 @@ use crate::handle::Database;
 pub const TOO_MANY_CONNECTIONS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 impl Database {
-    /// Serves the connections of `listener` until [`Database::shut_down`];
+    /// Serves the connections of `listener`, encrypted if `tls` is there, until [`Database::shut_down`];
     /// returns when the last one has ended. Dropping the future ends all of
     /// them at once.
-    pub async fn serve(self, listener: Listener) {
+    pub async fn serve(self, listener: Listener, tls: Option<TlsAcceptor>) {
         let mut shutdown = self.shutdown();
         let mut connections = JoinSet::new();
         loop {
@@ -22,7 +22,7 @@ impl Database {
                 _ = shutdown.wait_for(|down| *down) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = listener.accept() => {
-                    connections.spawn(connection::run(self.clone(), accepted));
+                    connections.spawn(connection::run(self.clone(), accepted, tls.clone()));
                 }
             }
         }

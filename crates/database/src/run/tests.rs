@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use trine_front::{Limits, Listeners};
+use trine_front::{Exposure, Limits, Listeners};
 use trine_types::{Clock, Entropy};
 
 use super::TOO_MANY_CONNECTIONS;
@@ -136,9 +136,10 @@ impl House {
     pub(super) async fn open(&self) -> Client {
         let address = "127.0.0.1:0".parse().unwrap();
         let listener =
-            Listeners::bind_loopback("redis", address, Limits::default(), TOO_MANY_CONNECTIONS).unwrap();
+            Listeners::bind("redis", address, Exposure::default(), Limits::default(), TOO_MANY_CONNECTIONS)
+                .unwrap();
         let address = listener.local_addr();
-        tokio::spawn(self.database.clone().serve(listener));
+        tokio::spawn(self.database.clone().serve(listener, None));
         Client { stream: TcpStream::connect(address).await.unwrap(), input: BytesMut::new() }
     }
 
