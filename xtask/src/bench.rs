@@ -1,6 +1,6 @@
 //! `cargo xtask bench database`: side by side, in one run on one machine, with
 //! what a user would pick instead: three etcd members, and one Redis that syncs
-//! before each answer.
+//! before each answer. [`peers`] does the same for messages.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,7 @@ use crate::command::{Trouble, product, root};
 use crate::servers::{Dev, Etcd, Redis};
 
 mod load;
+pub(crate) mod peers;
 
 pub(crate) use load::Figure;
 
@@ -102,7 +103,8 @@ pub(crate) fn database() -> Result<(), Trouble> {
 fn page(rows: &[Row], busy: &str) -> String {
     let mut page = String::from(include_str!("bench/method.md"));
     page.push_str("\n## Measured\n");
-    let _ = writeln!(page, "{} Load average of the machine before the run: {busy}.\n", machine());
+    let _ =
+        writeln!(page, "{} {}. Load average of the machine before the run: {busy}.\n", machine(), rivals());
     page.push_str(
         "| work | Trine, 3 nodes | etcd, 3 members | Redis, 1 node | Trine : etcd | Trine : Redis |\n",
     );
@@ -133,17 +135,22 @@ fn load_average() -> String {
     averages.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// Processor, cores and versions.
+/// Versions of what Trine is compared with.
+fn rivals() -> String {
+    let etcd = load::first_line("etcd", &["--version"]);
+    let redis = load::first_line("redis-server", &["--version"]);
+    let redis: Vec<&str> = redis.split(' ').take(3).collect();
+    format!("{etcd}; {}", redis.join(" "))
+}
+
+/// Processor, cores and Trine's version.
 fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("an unnamed processor", |(_, model)| model);
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let etcd = load::first_line("etcd", &["--version"]);
-    let redis = load::first_line("redis-server", &["--version"]);
-    let redis: Vec<&str> = redis.split(' ').take(3).collect();
     let commit = load::first_line("git", &["log", "-1", "--format=%h of %cs"]);
-    format!("{cores} cores of {model}. {etcd}; {}; Trine at {commit}.", redis.join(" "))
+    format!("{cores} cores of {model}. Trine at {commit}.")
 }
 
 #[cfg(test)]

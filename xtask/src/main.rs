@@ -53,7 +53,7 @@ enum Command {
     /// Measures side by side with what a user would pick instead.
     Bench {
         /// What to measure.
-        #[arg(value_parser = ["database"])]
+        #[arg(value_parser = ["database", "peers"])]
         topic: String,
     },
     /// Prints PASS, FAIL or NOT RUN with its figure for each promise of a topic.
@@ -82,6 +82,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test { parts } => parts::run(&parts),
         Command::Check => check::check(),
+        Command::Bench { topic } if topic == "peers" => told(&bench::peers::peers()),
         Command::Bench { .. } => told(&bench::database()),
         Command::Accept { only, long, .. } => accept::ground(only.as_deref(), long),
         Command::Fix => check::fix(),

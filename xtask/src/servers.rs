@@ -154,6 +154,8 @@ pub(crate) fn ask(trine: &Path, data: &Path, words: &[&str]) -> Result<serde_jso
 /// One node of a [`Dev`] cluster.
 pub(crate) struct Door {
     pub(crate) port: u16,
+    /// Where the node speaks NATS's protocol, if it does.
+    pub(crate) nats: Option<u16>,
     pub(crate) pid: u32,
     pub(crate) data: PathBuf,
 }
@@ -207,8 +209,10 @@ impl Dev {
 fn doors(line: &str) -> Option<Vec<Door>> {
     let list: serde_json::Value = serde_json::from_str(line).ok()?;
     let doors = list.as_array()?.iter().map(|door| {
+        let port = |of: &str| door[of].as_str()?.rsplit(':').next()?.parse().ok();
         Some(Door {
-            port: door["redis"].as_str()?.rsplit(':').next()?.parse().ok()?,
+            port: port("redis")?,
+            nats: port("nats"),
             pid: u32::try_from(door["pid"].as_u64()?).ok()?,
             data: door["data"].as_str()?.into(),
         })
@@ -264,6 +268,51 @@ impl Etcd {
         }
         serving("etcd", &members[0], ports)?;
         Ok(Self { ports: ports.to_vec(), _members: members, _folder: folder })
+    }
+}
+
+/// nats-server, alone or clustered.
+pub(crate) struct Nats {
+    /// Client ports.
+    pub(crate) ports: Vec<u16>,
+    _servers: Vec<Server>,
+    _folder: TempDir,
+}
+
+impl Nats {
+    /// One that knows no other.
+    pub(crate) fn alone() -> Result<Self, Trouble> {
+        Self::start(1, &[])
+    }
+
+    /// Three that know each other.
+    pub(crate) fn clustered() -> Result<Self, Trouble> {
+        Self::start(3, &free_ports(3)?)
+    }
+
+    fn start(count: usize, routes: &[u16]) -> Result<Self, Trouble> {
+        let folder = folder("nats")?;
+        let ports = free_ports(count)?;
+        let url = |port: &u16| format!("nats://127.0.0.1:{port}");
+        let all: Vec<String> = routes.iter().map(url).collect();
+        let mut servers = Vec::new();
+        for (n, port) in ports.iter().enumerate() {
+            let mut command = Command::new("nats-server");
+            command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
+            if let Some(route) = routes.get(n) {
+                command.args([
+                    "--cluster_name",
+                    "bench",
+                    "--cluster",
+                    &url(route),
+                    "--routes",
+                    &all.join(","),
+                ]);
+            }
+            servers.push(Server::start(&mut command, &folder.path().join(format!("s{n}.log")), false)?);
+        }
+        serving("nats-server", &servers[0], &ports)?;
+        Ok(Self { ports, _servers: servers, _folder: folder })
     }
 }
 
