@@ -1,5 +1,6 @@
 //! `cargo xtask accept ground`: what the ground floor promises, one line each:
-//! PASS, FAIL or NOT RUN, with the figure.
+//! PASS, FAIL or NOT RUN, with the figure. `cargo xtask accept peers`: the same
+//! for what the mesh promises, in [`peers`].
 //!
 //! | file | promises |
 //! |---|---|
@@ -19,6 +20,7 @@ mod clone;
 mod cost;
 mod input;
 mod outside;
+mod peers;
 mod speed;
 mod startup;
 mod survival;
@@ -88,10 +90,14 @@ const GROUND: &[Experiment] = &[
     Experiment { name: "fuzzed parsers", long: false, run: outside::fuzzed },
 ];
 
-/// Runs the experiments of the ground floor; true when no line failed.
-pub(crate) fn ground(only: Option<&str>, long: bool) -> bool {
+/// What promises can be asked for.
+pub(crate) const TOPICS: [&str; 2] = ["ground", "peers"];
+
+/// Runs the experiments of a topic; true when no line failed.
+pub(crate) fn accept(topic: &str, only: Option<&str>, long: bool) -> bool {
+    let experiments = if topic == "peers" { peers::PEERS } else { GROUND };
     let mut counts = [0, 0, 0];
-    for experiment in GROUND {
+    for experiment in experiments {
         if only.is_some_and(|word| !experiment.name.contains(word)) {
             continue;
         }

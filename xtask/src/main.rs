@@ -11,7 +11,7 @@
 //! | [`durability`] | what a traced node really does |
 //! | [`faults`] | SIGKILL, SIGSTOP and cut links under load, and the audit of it |
 //! | [`hosts`] | several hosts on one machine, for cutting links |
-//! | [`redis`] | a small client that knows only what it was told |
+//! | [`redis`], [`nats`] | small clients that know only what they were told |
 //! | [`servers`] | servers on free ports that end with us |
 //! | [`command`] | commands with captured output and a deadline |
 
@@ -27,6 +27,7 @@ mod command;
 mod durability;
 mod faults;
 mod hosts;
+mod nats;
 mod parts;
 mod redis;
 mod servers;
@@ -59,7 +60,7 @@ enum Command {
     /// Prints PASS, FAIL or NOT RUN with its figure for each promise of a topic.
     Accept {
         /// Whose promises.
-        #[arg(value_parser = ["ground"])]
+        #[arg(value_parser = accept::TOPICS)]
         topic: String,
         /// Only lines whose name holds this word.
         #[arg(long)]
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
         Command::Check => check::check(),
         Command::Bench { topic } if topic == "peers" => told(&bench::peers::peers()),
         Command::Bench { .. } => told(&bench::database()),
-        Command::Accept { only, long, .. } => accept::ground(only.as_deref(), long),
+        Command::Accept { topic, only, long } => accept::accept(&topic, only.as_deref(), long),
         Command::Fix => check::fix(),
         Command::Tidy { root } => tidy::report(root.as_deref().unwrap_or(command::root())),
     };

@@ -11,8 +11,8 @@ use crate::servers::{Dev, Nats};
 
 mod generator;
 
-pub(crate) use generator::Figure;
-use generator::{Generator, Mode};
+use generator::Generator;
+pub(crate) use generator::{Figure, Mode};
 
 /// Where the table goes.
 const PAGE: &str = "docs/bench/peers.md";
@@ -42,12 +42,16 @@ impl Work {
 
     fn title(self) -> String {
         let place = if self.across { "across nodes" } else { "one node" };
+        format!("{place}, {}", self.shape())
+    }
+
+    /// Who and how much, without where.
+    pub(crate) fn shape(self) -> String {
         match self.mode {
             Mode::Publish { publishers, subscribers, size } => {
-                format!("{place}, {publishers}:{subscribers}, {size} B")
+                format!("{publishers}:{subscribers}, {size} B")
             }
-            Mode::Request => format!("{place}, request and reply, 16 B"),
-            Mode::Tcp => "plain TCP, request and reply, 16 B".to_owned(),
+            Mode::Request | Mode::Tcp => "request and reply, 16 B".to_owned(),
         }
     }
 }

@@ -1,0 +1,93 @@
+//! What others see, and what the tests of the rooms show.
+
+use std::time::Duration;
+
+use crate::accept::Line;
+use crate::command::{Trouble, cargo, run};
+use crate::parts::crates;
+use crate::parts::simulator;
+
+/// How long the tests of one room may take.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// A promise that tests of a room show: those whose name holds `filter`.
+struct Shown {
+    promise: &'static str,
+    package: &'static str,
+    /// Test binary, or none for the room's own.
+    binary: Option<&'static str>,
+    filter: &'static str,
+}
+
+const SECURITY: &[Shown] = &[
+    Shown {
+        promise: "an unknown key gets no application byte",
+        package: "trine-transport",
+        binary: None,
+        filter: "stranger",
+    },
+    Shown { promise: "a revoked node is cut off", package: "trine-transport", binary: None, filter: "revok" },
+    Shown {
+        promise: "used, expired and foreign tickets admit nobody",
+        package: "trine-cluster",
+        binary: None,
+        filter: "ticket",
+    },
+    Shown {
+        promise: "admin API: nothing but health without a credential",
+        package: "trine",
+        binary: Some("http"),
+        filter: "without_a_credential",
+    },
+    Shown {
+        promise: "admin API: guesses are slowed and bounded",
+        package: "trine",
+        binary: Some("http"),
+        filter: "guesses",
+    },
+    Shown {
+        promise: "admin API: Host and Origin of others are refused",
+        package: "trine",
+        binary: Some("http"),
+        filter: "other_sites",
+    },
+    Shown {
+        promise: "admin API: slow-loris is closed by a named limit",
+        package: "trine",
+        binary: Some("http"),
+        filter: "slow_clients",
+    },
+    Shown {
+        promise: "admin API: random bytes",
+        package: "trine",
+        binary: Some("http"),
+        filter: "without_sense",
+    },
+];
+
+/// Each attack as a test.
+pub(super) fn security() -> Result<Vec<Line>, Trouble> {
+    SECURITY.iter().map(shown).collect()
+}
+
+fn shown(promise: &Shown) -> Result<Line, Trouble> {
+    let Shown { promise, package, binary, filter } = promise;
+    let mut tests = cargo(&["test", "--quiet", "--package", package]);
+    match binary {
+        Some(binary) => tests.args(["--test", binary]),
+        None => tests.arg("--lib"),
+    };
+    let finished = run(tests.arg(filter), LIMIT)?;
+    let count = crates::counted(&finished);
+    if count.passed + count.failed == 0 {
+        return Ok(Line::not_run(promise, format!("no test of {package} is called so ({filter})")));
+    }
+    let figure = format!("{} passed, {} failed ({package}: {filter})", count.passed, count.failed);
+    Ok(Line::of(count.failed == 0, promise, figure))
+}
+
+/// Bugs that the simulator must catch.
+pub(super) fn planted() -> Result<Vec<Line>, Trouble> {
+    let count = simulator::planted()?;
+    Ok(vec![Line::of(count.failed == 0, "each planted bug is caught within 50 seeds", count.report)])
+}
