@@ -23,6 +23,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::{Instant, Sleep, sleep_until};
 use trine_storage::Workers;
 use trine_transport::{Call, Endpoint, Lane, Service};
 use trine_types::{GroupId, NodeId};
@@ -173,7 +174,15 @@ impl RaftNetworkV2<Types> for Peer {
             return stream_append_sequential(self, input, option);
         }
         let stream = self.network.serial.fetch_add(1, Ordering::Relaxed);
-        let stream = AppendStream { peer: self, stream, input: Some(input), calls: VecDeque::new() };
+        let stream = AppendStream {
+            peer: self,
+            stream,
+            input: Some(input),
+            calls: VecDeque::new(),
+            begun: false,
+            held: None,
+            patience: None,
+        };
         async move { Ok(stream.boxed()) }.boxed()
     }
 
@@ -217,6 +226,10 @@ impl RaftNetworkV2<Types> for Peer {
     }
 }
 
+/// How long news of what is committed, and nothing else, waits for entries to
+/// travel with: longer than the pause between two batches under load.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(10);
+
 /// A leader's stream of appends to one follower: up to [`STREAM_WINDOW`] calls
 /// in flight, answers in order; the first error ends it.
 struct AppendStream<'s, S> {
@@ -225,33 +238,83 @@ struct AppendStream<'s, S> {
     /// `None` once it ended.
     input: Option<S>,
     calls: VecDeque<Call>,
+    /// Whether something was sent.
+    begun: bool,
+    /// A message without entries that need not leave yet. openraft takes an
+    /// answer for all messages up to what it acknowledges.
+    held: Option<Held>,
+    /// Wakes the stream when `held` has waited long enough, or before.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+struct Held {
+    request: AppendEntriesRequest<Types>,
+    until: Instant,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> AppendStream<'_, S> {
-    /// Starts calls for what the leader has to send. The deadline is long: an
-    /// append may be large, and a dead peer breaks the connection sooner.
+    /// Starts calls for what the leader has to send.
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while let Some(input) = &mut self.input {
             if self.calls.len() >= STREAM_WINDOW {
-                break;
+                return Ok(());
             }
             match input.poll_next_unpin(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => self.input = None,
+                Poll::Ready(Some(request)) if request.entries.is_empty() && self.begun => {
+                    let until = self.held.as_ref().map(|held| held.until);
+                    let until = until.unwrap_or_else(|| Instant::now() + COMMIT_PATIENCE);
+                    self.held = Some(Held { request, until });
+                }
                 Poll::Ready(Some(request)) => {
-                    let body = self.peer.frame(self.stream, request)?;
-                    let network = &self.peer.network;
-                    let deadline = network.config.append_deadline.max(Duration::from_millis(1));
-                    let call = network.endpoint.call(self.peer.key, Lane::Log, APPEND, body, deadline);
-                    self.calls.push_back(call);
+                    // It says what the one that was held says.
+                    self.held = None;
+                    self.send(request)?;
                 }
             }
         }
+        if self.is_held_no_longer(cx)
+            && let Some(held) = self.held.take()
+        {
+            self.send(held.request)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is held has to leave now; if not, wakes the task when it has.
+    fn is_held_no_longer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(held) = &self.held else { return false };
+        if self.input.is_none() {
+            return true;
+        }
+        loop {
+            if Instant::now() >= held.until {
+                return true;
+            }
+            // It may have been set for one that did not have to wait so long.
+            let sleep = self.patience.get_or_insert_with(|| Box::pin(sleep_until(held.until)));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            sleep.as_mut().reset(held.until);
+        }
+    }
+
+    /// The deadline is long: an append may be large, and a dead peer breaks the
+    /// connection sooner.
+    fn send(&mut self, request: AppendEntriesRequest<Types>) -> io::Result<()> {
+        let body = self.peer.frame(self.stream, request)?;
+        let network = &self.peer.network;
+        let deadline = network.config.append_deadline.max(Duration::from_millis(1));
+        self.calls.push_back(network.endpoint.call(self.peer.key, Lane::Log, APPEND, body, deadline));
+        self.begun = true;
         Ok(())
     }
 
     fn fail(&mut self, error: &(impl std::error::Error + 'static)) -> RPCError<Types> {
         self.input = None;
+        self.held = None;
         self.calls.clear();
         unreachable_because(error)
     }
@@ -279,6 +342,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for AppendStr
                 Ok(AppendReply(result)) => {
                     if result.is_err() {
                         self.input = None;
+                        self.held = None;
                         self.calls.clear();
                     }
                     Ok(result)
