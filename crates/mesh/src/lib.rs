@@ -16,6 +16,7 @@
 //! | [`members`] | who is there: SWIM and Lifeguard |
 //! | [`message`] | messages, borrowed and kept |
 //! | [`sublist`] | which subscriptions a subject matches |
+//! | [`nats`] | the front door for clients of the NATS protocol |
 //! | [`bus`] | subscriptions, publishers, receivers and their bounded outboxes |
 //!
 //! The rules of subjects are [`trine_types::subject`].
@@ -23,6 +24,7 @@
 pub mod bus;
 pub mod members;
 pub mod message;
+pub mod nats;
 pub mod sublist;
 
 pub use bus::outbox::{Outbox, OutboxClosed};

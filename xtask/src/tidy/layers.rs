@@ -65,7 +65,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http-body-util", &["trine"]),
     ("prometheus-client", &["trine"]),
     ("schemars", &["trine"]),
+    ("bcrypt", &["trine"]),
     ("mimalloc", &["trine"]),
+    ("tokio-tungstenite", &["mesh"]),
     ("indicatif", &["trine", "sim"]),
 ];
 
