@@ -21,6 +21,7 @@
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
 //! | [`http`] | the admin API and other HTTP doors |
+//! | [`nats_server`] | the same binary called as `nats-server` |
 //! | [`admin`] | the admin socket: protocol, server, client, reports |
 
 pub mod admin;
@@ -34,6 +35,7 @@ pub mod dev;
 pub mod failure;
 pub mod http;
 pub mod local;
+pub mod nats_server;
 pub mod node;
 pub mod private;
 pub mod resp;

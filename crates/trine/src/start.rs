@@ -33,6 +33,8 @@ use crate::surfaces;
 mod bring_up;
 mod ticket;
 
+pub(crate) use bring_up::resident_bytes;
+
 /// File that a node keeps in its data directory once it belongs to a cluster.
 pub const MEMBER_FILE: &str = "node/membership";
 

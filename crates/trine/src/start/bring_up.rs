@@ -116,7 +116,7 @@ fn shared_trust(trust: Trust) -> (watch::Sender<Trust>, watch::Receiver<Arc<Trus
 }
 
 /// Resident memory of this process, 0 where `/proc` does not say.
-pub(super) fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
