@@ -9,6 +9,7 @@
 //! | [`bench`] | `bench`: side by side with what a user would pick instead |
 //! | [`accept`] | `accept`: a topic's promises, one line and figure each |
 //! | [`durability`] | what a traced node really does |
+//! | [`conformance`] | the tests of client libraries, unmodified, against the product |
 //! | [`faults`] | SIGKILL, SIGSTOP and cut links under load, and the audit of it |
 //! | [`hosts`] | several hosts on one machine, for cutting links |
 //! | [`redis`], [`nats`] | small clients that know only what they were told |
@@ -24,6 +25,7 @@ mod accept;
 mod bench;
 mod check;
 mod command;
+mod conformance;
 mod durability;
 mod faults;
 mod hosts;
@@ -69,6 +71,18 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
+    /// Runs the tests that a client library carries against the product.
+    Conformance {
+        /// Whose clients.
+        #[arg(value_parser = ["nats"])]
+        protocol: String,
+        /// Only tests whose name holds this word.
+        #[arg(long)]
+        only: Option<String>,
+        /// Only the share that every change has to pass.
+        #[arg(long)]
+        share: bool,
+    },
     /// Formats, and applies what clippy can fix by itself.
     Fix,
     /// Checks the house rules that no compiler knows.
@@ -86,6 +100,7 @@ fn main() -> ExitCode {
         Command::Bench { topic } if topic == "peers" => told(&bench::peers::peers()),
         Command::Bench { .. } => told(&bench::database()),
         Command::Accept { topic, only, long } => accept::accept(&topic, only.as_deref(), long),
+        Command::Conformance { only, share, .. } => conformance::report(only.as_deref(), share),
         Command::Fix => check::fix(),
         Command::Tidy { root } => tidy::report(root.as_deref().unwrap_or(command::root())),
     };

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use crate::command::Trouble;
+use crate::conformance::Conformance;
 
 pub(crate) mod clients;
 pub(crate) mod crates;
@@ -60,6 +61,7 @@ fn all() -> Vec<Box<dyn Part>> {
         Box::new(simulator::Simulator),
         Box::new(simulator::Planted),
         Box::new(clients::Clients),
+        Box::new(Conformance),
         Box::new(durability::Durability),
         Box::new(faults::Faults),
         Box::new(demo::Demo),
