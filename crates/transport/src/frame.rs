@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use trine_types::limits::MAX_FRAME_BYTES;
 
 use crate::signal::Closer;
+use crate::traffic::Counter;
 
 /// Most bytes of a frame's head (see [`Frame`]).
 pub const MAX_HEAD_BYTES: usize = 16;
@@ -117,9 +118,22 @@ pub struct FrameSender {
     queue: mpsc::Sender<Frame>,
     room: Arc<Semaphore>,
     closer: Closer,
+    counter: Option<Arc<Counter>>,
 }
 
 impl FrameSender {
+    /// Counts what this sender and its later clones queue.
+    pub(crate) fn counted(mut self, counter: Arc<Counter>) -> Self {
+        self.counter = Some(counter);
+        self
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(counter) = &self.counter {
+            counter.count(bytes);
+        }
+    }
+
     /// Queues one frame, waiting while the queue is full. Dropping the future
     /// before it is ready sends nothing.
     ///
@@ -131,6 +145,7 @@ impl FrameSender {
         let room = self.room.acquire_many(frame.cost()).await.map_err(|_| SendError::Closed)?;
         let slot = self.queue.reserve().await.map_err(|_| SendError::Closed)?;
         room.forget();
+        self.count(frame.len());
         slot.send(frame);
         Ok(())
     }
@@ -153,11 +168,13 @@ impl FrameSender {
             Err(tokio::sync::TryAcquireError::Closed) => return Err((SendError::Closed, frame)),
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err((SendError::Full, frame)),
         };
+        let bytes = frame.len();
         self.queue.try_send(frame).map_err(|error| match error {
             mpsc::error::TrySendError::Closed(frame) => (SendError::Closed, frame),
             mpsc::error::TrySendError::Full(frame) => (SendError::Full, frame),
         })?;
         room.forget();
+        self.count(bytes);
         Ok(())
     }
 
@@ -242,7 +259,7 @@ pub(crate) fn frame_queue(closer: Closer) -> (FrameSender, FrameQueue) {
     let (sender, receiver) = mpsc::channel(QUEUE_FRAMES);
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
     (
-        FrameSender { queue: sender, room: room.clone(), closer: closer.clone() },
+        FrameSender { queue: sender, room: room.clone(), closer: closer.clone(), counter: None },
         FrameQueue { queue: receiver, room, closer },
     )
 }
@@ -269,11 +286,18 @@ pub struct FrameReceiver {
     source: Box<dyn FrameSource>,
     closer: Closer,
     over: bool,
+    counter: Option<Arc<Counter>>,
 }
 
 impl FrameReceiver {
     pub(crate) fn new(source: impl FrameSource + 'static, closer: Closer) -> Self {
-        Self { source: Box::new(source), closer, over: false }
+        Self { source: Box::new(source), closer, over: false, counter: None }
+    }
+
+    /// Counts what comes from now on.
+    pub(crate) fn counted(mut self, counter: Arc<Counter>) -> Self {
+        self.counter = Some(counter);
+        self
     }
 
     /// The next frame, in the order sent; `None` once the connection is over.
@@ -290,6 +314,9 @@ impl FrameReceiver {
         }
         let frame = self.source.poll_frame(cx);
         self.over = matches!(frame, Poll::Ready(None));
+        if let (Poll::Ready(Some(frame)), Some(counter)) = (&frame, &self.counter) {
+            counter.count(frame.len());
+        }
         frame
     }
 }

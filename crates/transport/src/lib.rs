@@ -17,6 +17,7 @@
 //! | [`frame`], [`codec`] | frames, their bounded queues, their bytes |
 //! | [`envelope`] | calls, notices and replies as frames |
 //! | [`endpoint`] | [`Endpoint`]: calls over any transport |
+//! | [`traffic`] | what passed each lane |
 //! | [`tls`] | TLS over TCP: the network of the product |
 //! | [`simulated`] | the twin for tests: a seeded network with faults |
 //! | [`config`], [`error`] | settings and errors |
@@ -38,6 +39,7 @@ pub mod simulated;
 mod suite;
 pub mod ticket;
 pub mod tls;
+pub mod traffic;
 pub mod transport;
 pub mod trust;
 
@@ -54,5 +56,6 @@ pub use signal::Closer;
 pub use simulated::{SimConfig, SimNet, SimTransport};
 pub use ticket::{Contact, Secret, Ticket, TicketError};
 pub use tls::TlsTransport;
+pub use traffic::{LaneTraffic, Passed};
 pub use transport::{Connection, Transport};
 pub use trust::Trust;

@@ -265,6 +265,8 @@ async fn the_admin_api_says_what_the_admin_socket_says() {
     assert!(figure("trine_commands_total") >= 1.0 && figure("trine_log_syncs_total") >= 1.0);
     assert!((figure("trine_nodes") - 3.0).abs() < 0.1 && figure("trine_resident_bytes") > 1e6);
     assert!((figure("trine_connections{surface=\"admin\"}") - 1.0).abs() < 0.1);
+    assert!(figure("trine_lane_frames_total{lane=\"control\",direction=\"received\"}") >= 1.0);
+    assert!(figure("trine_lane_bytes_total{lane=\"log\",direction=\"sent\"}") >= 1.0);
     assert!((figure("trine_group_led{group=\"meta\"}") - 1.0).abs() < 0.1);
     let written = |executed: &str| {
         figure(&format!(

@@ -23,6 +23,7 @@ use crate::config::EndpointConfig;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::CallError;
 use crate::lane::{Lane, Service};
+use crate::traffic::{Counters, LaneTraffic};
 use crate::transport::Transport;
 
 /// The peers that this node's [`Lane::Control`] is connected to, each with a
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) config: EndpointConfig,
     pub(super) served: Served,
+    pub(super) counters: Counters,
     runtime: Handle,
     // Read for every call, written when a peer is first called; owned by a
     // task, it would cost every call two wake-ups.
@@ -105,6 +107,7 @@ impl Endpoint {
             entropy,
             config,
             served: Served::default(),
+            counters: Counters::default(),
             runtime: Handle::current(),
             links: RwLock::default(),
             connected: watch::Sender::new(Links::default()),
@@ -119,6 +122,12 @@ impl Endpoint {
     #[must_use]
     pub fn local(&self) -> NodeId {
         self.shared.transport.local()
+    }
+
+    /// What passed each lane to and from all peers since the start.
+    #[must_use]
+    pub fn traffic(&self) -> [LaneTraffic; 4] {
+        self.shared.counters.read()
     }
 
     /// Lets `handler` take the calls and notices of `service`, replacing an

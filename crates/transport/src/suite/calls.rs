@@ -104,6 +104,11 @@ pub(super) async fn replies_find_their_calls(twin: Twin) {
     for (n, reply) in join_all(calls).await.into_iter().enumerate() {
         assert_eq!(reply, Ok(number(u32::try_from(n).unwrap())));
     }
+    let passed = |endpoint: &Endpoint| endpoint.traffic()[Lane::Request.index()];
+    let (one, two) = (passed(&scene.one), passed(&scene.two));
+    assert_eq!((one.sent.frames, one.received.frames), (5000, 5000));
+    assert_eq!((two.sent, two.received), (one.received, one.sent), "what one sent, two received");
+    assert!(one.sent.bytes >= 5000 * 4, "{one:?}");
 }
 
 pub(super) async fn handlers_see_calls_in_order(twin: Twin) {

@@ -52,7 +52,8 @@ async fn dial(link: &Link, shared: &Arc<Shared>) -> Result<Connection, OpenError
         tokio::select! {
             biased;
             opened = &mut open => {
-                return opened.unwrap_or(Err(OpenError::Unreachable(UnreachableCause::TimedOut)));
+                let opened = opened.unwrap_or(Err(OpenError::Unreachable(UnreachableCause::TimedOut)));
+                return opened.map(|connection| shared.counters.watch(connection));
             }
             () = poll_fn(|cx| link.signal.poll_raised(cx)) => {}
             () = sleep_until(todo.sweep.unwrap_or_else(|| Instant::now() + NEVER)) => link.sweep(Instant::now()),

@@ -22,6 +22,7 @@ use crate::transport::Connection;
 /// Accepts until the transport is shut down.
 pub(in crate::endpoint) async fn accept_all(shared: Arc<Shared>) {
     while let Some(connection) = shared.transport.accept().await {
+        let connection = shared.counters.watch(connection);
         tokio::spawn(serve_connection(connection, shared.clone()));
     }
 }

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use trine_database::measure::BOUNDS_MICROS;
 use trine_replication::{GroupStatus, Role};
 use trine_storage::Space;
+use trine_transport::Passed;
 
 use super::{Family, Figure, Labels};
 use crate::http::api::Measured;
@@ -125,6 +126,24 @@ impl NodeMeasures {
         ]
     }
 
+    fn lanes(&self) -> Vec<Family> {
+        let traffic = self.node.endpoint.traffic();
+        let each = |name, help, figure: fn(Passed) -> u64| {
+            let samples = traffic.iter().flat_map(|lane| {
+                [("sent", lane.sent), ("received", lane.received)].map(|(direction, passed)| {
+                    let name = format!("{:?}", lane.lane).to_lowercase();
+                    let labels = vec![("lane", name), ("direction", direction.to_owned())];
+                    (labels, Figure::Count(figure(passed)))
+                })
+            });
+            Family::new(name, help).with_all(samples)
+        };
+        vec![
+            each("trine_lane_frames", "Frames between nodes", |passed| passed.frames),
+            each("trine_lane_bytes", "Bytes of frames between nodes, without TLS", |passed| passed.bytes),
+        ]
+    }
+
     fn groups(&self) -> Vec<Family> {
         let groups = self.node.replication.status();
         let each = |name, help, figure: fn(&GroupStatus) -> Figure| {
@@ -149,7 +168,7 @@ impl NodeMeasures {
 
 impl Measured for NodeMeasures {
     fn families(&self) -> Vec<Family> {
-        [self.process(), self.cluster(), self.database(), self.log(), self.groups()].concat()
+        [self.process(), self.cluster(), self.database(), self.log(), self.lanes(), self.groups()].concat()
     }
 }
 
