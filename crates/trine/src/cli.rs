@@ -136,7 +136,7 @@ pub struct StartArgs {
     /// Address of the Redis door; beyond loopback it needs --tls and users [default: 127.0.0.1:6379].
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<SocketAddr>,
-    /// Address of the admin API (HTTP); loopback only [default: 127.0.0.1:7070].
+    /// Address of the admin API (HTTP); beyond loopback only with TLS [default: 127.0.0.1:7070].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
     /// Address on which other nodes reach this one [default: 127.0.0.1, Redis port + 10000].

@@ -38,7 +38,7 @@ pub struct Config {
     /// needs TLS and users.
     pub redis: Option<SocketAddr>,
     /// Address of the admin API, which speaks HTTP. Default `127.0.0.1:7070`.
-    /// Loopback only until it speaks TLS.
+    /// Beyond loopback it needs TLS (`tls`); it always needs a credential.
     pub admin: Option<SocketAddr>,
     /// Address on which this node listens for other nodes. Default: loopback,
     /// Redis port + 10000; give a reachable one before a second machine joins.
@@ -209,16 +209,12 @@ impl Config {
         let partitions = self.partitions.unwrap_or(16);
         let surfaces = Surfaces::new(self.tls, self.beyond_loopback)?;
         surfaces.exposure(surfaces::REDIS).check_transport(surfaces::REDIS, redis)?;
+        surfaces.exposure(surfaces::ADMIN).check_transport(surfaces::ADMIN, admin)?;
         Ok(ValidConfig {
             data: self.data.unwrap_or_else(|| PathBuf::from(crate::admin::DEFAULT_DATA)),
             name: valid_name(self.name)?,
             redis,
-            admin: in_range(
-                "admin",
-                admin,
-                admin.ip().is_loopback(),
-                "the admin API listens on loopback (127.0.0.0/8 or ::1) only, because it does not speak TLS yet",
-            )?,
+            admin,
             peer,
             advertise: valid_advertise(peer, self.advertise)?,
             partitions: in_range(
@@ -355,7 +351,7 @@ mod tests {
             ("redis = \"0.0.0.0:6379\"", "redis", "--allow-plain-text-beyond-loopback redis"),
             ("tls.reddis = \"auto\"", "tls", "redis and websocket"),
             ("beyond_loopback.plain = []", "plain", "plain_text"),
-            ("admin = \"0.0.0.0:7070\"", "admin", "loopback"),
+            ("admin = \"0.0.0.0:7070\"", "admin", "--tls admin=auto"),
             ("redis = \"127.0.0.1:60000\"", "redis", "peer"),
             ("peer = \"0.0.0.0:1\"", "peer", "advertise"),
             ("advertise = \"0.0.0.0:1\"", "advertise", "reach"),

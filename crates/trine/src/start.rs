@@ -2,6 +2,7 @@
 //! signals are here; what a node is made of is in [`crate::node`].
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use trine_database::TOO_MANY_CONNECTIONS;
-use trine_front::{Limits, Listener, Listeners};
+use trine_front::{Limits, Listener, Listeners, TlsAcceptor};
 use trine_transport::Ticket;
 
 use crate::admin::protocol;
@@ -83,8 +84,7 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     let http = Arc::new(bind_admin(&config, front)?);
     let redis = listener.local_addr();
     make_private(&config.data)?;
-    let tls = config.surfaces.encryption(surfaces::REDIS, &config.data, (&config.name, redis));
-    let tls = tls.map_err(|error| Failure::new(format!("redis cannot be encrypted: {error}")))?;
+    let tls = encryption(&config, surfaces::REDIS, redis)?;
     let up = tokio::select! {
         biased;
         () = stop.wait() => return Ok(()),
@@ -120,6 +120,16 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     drop(admin);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What makes the connections of a surface encrypted, if anything does.
+fn encryption(
+    config: &ValidConfig,
+    surface: &str,
+    address: SocketAddr,
+) -> Result<Option<TlsAcceptor>, Failure> {
+    let tls = config.surfaces.encryption(surface, &config.data, (&config.name, address));
+    tls.map_err(|error| Failure::new(format!("{surface} cannot be encrypted: {error}")))
 }
 
 fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure> {
@@ -161,14 +171,15 @@ fn serve_admin(
 ) -> Result<HttpServer, Failure> {
     let token = NodeToken::open(&config.data, &OsEntropy)
         .map_err(|error| Failure::new(format!("cannot make the token of the admin API: {error}")))?;
+    let tls = encryption(config, surfaces::ADMIN, listener.local_addr())?;
     let (database, own) = (node.database.clone(), listener.clone());
     let measures = NodeMeasures::new(
         node.clone(),
         bring_up::resident_bytes,
         vec![("redis", Box::new(move || database.clients())), ("admin", Box::new(move || own.connections()))],
     );
-    let api = Api::new(control, Arc::new(measures), Gate::new(vec![Arc::new(token)]));
-    Ok(HttpServer::start(listener, Arc::new(api), HttpLimits::default(), front))
+    let api = Api::new(control, Arc::new(measures), Gate::new(vec![Arc::new(token)]), config.name.clone());
+    Ok(HttpServer::start(listener, tls, Arc::new(api), HttpLimits::default(), front))
 }
 
 /// The allocator's arenas would be backed by huge pages, most of each unused:

@@ -69,7 +69,7 @@ fn settings_that_do_not_fit_are_named() {
     let start = ["start", "--data", data];
     refused(&[&start[..], &["--partitions", "0"]].concat(), 2, &["partitions", "1 to 1024"]);
     refused(&[&start[..], &["--redis", "0.0.0.0:6379"]].concat(), 2, &["redis", "loopback"]);
-    refused(&[&start[..], &["--admin", "0.0.0.0:7070"]].concat(), 2, &["admin", "loopback"]);
+    refused(&[&start[..], &["--admin", "0.0.0.0:7070"]].concat(), 2, &["admin", "--tls admin=auto"]);
     refused(&[&start[..], &["--redis", "localhost"]].concat(), 2, &["--redis"]);
     refused(&[&start[..], &["--config", "/nonexistent.toml"]].concat(), 2, &["/nonexistent.toml"]);
     assert!(!std::path::Path::new(data).exists(), "nothing is made before the settings are checked");

@@ -69,9 +69,10 @@ fn door(limits: HttpLimits) -> Door {
         Listeners::bind("admin", any, Exposure::default(), limits.of_listener(), TOO_MANY_CONNECTIONS);
     let listener = Arc::new(listener.expect("a free port"));
     let address = listener.local_addr();
-    let api = Api::new(Arc::new(Fixed), Arc::new(Fixed), Gate::new(vec![Arc::new(guard)]));
+    let api =
+        Api::new(Arc::new(Fixed), Arc::new(Fixed), Gate::new(vec![Arc::new(guard)]), "node1".to_owned());
     let runtime = tokio::runtime::Handle::current();
-    let server = HttpServer::start(listener, Arc::new(api), limits, &runtime);
+    let server = HttpServer::start(listener, None, Arc::new(api), limits, &runtime);
     Door { address, token: token_in(data.path()), server, _data: data }
 }
 
@@ -224,6 +225,7 @@ async fn other_names_and_other_sites_are_refused_even_with_the_token() {
     assert_eq!(ask(&["Sec-Fetch-Site: cross-site"]).await, 403);
     assert_eq!(ask(&[&format!("Origin: http://{}", door.address)]).await, 200);
     assert_eq!(ask(&["Host: localhost"]).await, 200);
+    assert_eq!(ask(&["Host: node1:7070"]).await, 200);
     let preflight = door.ask("OPTIONS /v1/nodes", None, &["Origin: http://evil.example"], "").await;
     assert_eq!(status(&preflight), 403);
     assert!(!preflight.to_lowercase().contains("access-control"), "{preflight}");

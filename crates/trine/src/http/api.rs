@@ -30,15 +30,16 @@ pub struct Api {
     control: Arc<dyn Control>,
     measured: Arc<dyn Measured>,
     gate: Gate,
+    name: String,
     document: Bytes,
 }
 
 impl Api {
     /// The API of the node behind `control`, whose figures `measured` knows,
-    /// for whoever `gate` lets in.
-    pub fn new(control: Arc<dyn Control>, measured: Arc<dyn Measured>, gate: Gate) -> Self {
+    /// for whoever `gate` lets in. The node may be asked by its `name`.
+    pub fn new(control: Arc<dyn Control>, measured: Arc<dyn Measured>, gate: Gate, name: String) -> Self {
         let document = routes::document().to_string().into();
-        Self { control, measured, gate, document }
+        Self { control, measured, gate, name, document }
     }
 
     async fn reply(&self, asked: Asked) -> Reply {
@@ -48,7 +49,7 @@ impl Api {
         {
             return self.health(route.what).await;
         }
-        if let Err(foreign) = origin::check(&asked.head.headers) {
+        if let Err(foreign) = origin::check(&asked.head.headers, &self.name) {
             return misdirected(foreign);
         }
         let caller = match self.gate.admit(&asked.head.headers, asked.peer.ip()).await {

@@ -1,6 +1,7 @@
 //! Who may ask. A request carries a credential (`Authorization: Bearer`);
 //! guards say whose it is. The node's own guard is its token file, which the
-//! user who runs the node can read and nobody else.
+//! user who runs the node can read and nobody else; the other asks the
+//! cluster's users and tokens.
 //!
 //! A wrong credential costs its sender [`WRONG_PAUSE`], and only
 //! [`WRONG_AT_ONCE`] of them are judged at once: whoever guesses gets a few
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use tokio::sync::Semaphore;
+use trine_front::login::{Credential, Login, LoginRefused};
 use trine_types::Entropy;
 
 /// Name of the token file in a data directory.
@@ -43,7 +45,11 @@ pub struct Caller {
 pub trait Guard: Send + Sync + 'static {
     /// Whose credential it is, if this guard knows it and it gives the right
     /// to administer. Takes the same time whatever part of it is wrong.
-    fn admit<'a>(&'a self, credential: &'a str, source: IpAddr) -> BoxFuture<'a, Option<Caller>>;
+    ///
+    /// # Errors
+    /// [`Denied::Wrong`] if it does not know it; [`Denied::TooMany`] if it
+    /// does not look at it now.
+    fn admit<'a>(&'a self, credential: &'a str, source: IpAddr) -> BoxFuture<'a, Result<Caller, Denied>>;
 }
 
 /// Why a request was not let in.
@@ -81,8 +87,9 @@ impl Gate {
         let credential = bearer(headers).ok_or(Denied::Missing)?;
         if credential.len() <= MAX_CREDENTIAL_BYTES {
             for guard in &self.guards {
-                if let Some(caller) = guard.admit(credential, source).await {
-                    return Ok(caller);
+                match guard.admit(credential, source).await {
+                    Err(Denied::Missing | Denied::Wrong) => {}
+                    decided => return decided,
                 }
             }
         }
@@ -125,9 +132,38 @@ impl NodeToken {
 }
 
 impl Guard for NodeToken {
-    fn admit<'a>(&'a self, credential: &'a str, _source: IpAddr) -> BoxFuture<'a, Option<Caller>> {
+    fn admit<'a>(&'a self, credential: &'a str, _source: IpAddr) -> BoxFuture<'a, Result<Caller, Denied>> {
         let known = blake3::hash(credential.as_bytes()) == self.hash;
-        Box::pin(std::future::ready(known.then(|| Caller { name: TOKEN_NAME.to_owned() })))
+        let caller = Caller { name: TOKEN_NAME.to_owned() };
+        Box::pin(std::future::ready(if known { Ok(caller) } else { Err(Denied::Wrong) }))
+    }
+}
+
+/// The tokens of the cluster, those that give the right to administer.
+pub struct ClusterTokens {
+    login: Arc<dyn Login>,
+}
+
+impl ClusterTokens {
+    /// Asks `login`, which slows whoever guesses.
+    pub fn new(login: Arc<dyn Login>) -> Self {
+        Self { login }
+    }
+}
+
+impl Guard for ClusterTokens {
+    fn admit<'a>(&'a self, credential: &'a str, source: IpAddr) -> BoxFuture<'a, Result<Caller, Denied>> {
+        Box::pin(async move {
+            match self.login.login(source, Credential::Token(credential.to_owned())).await {
+                Ok(principal) if principal.rights.is_admin() => {
+                    Ok(Caller { name: principal.name.to_string() })
+                }
+                Ok(_) | Err(LoginRefused::Wrong) => Err(Denied::Wrong),
+                Err(LoginRefused::Slowed(_) | LoginRefused::Busy | LoginRefused::NotReady) => {
+                    Err(Denied::TooMany)
+                }
+            }
+        })
     }
 }
 

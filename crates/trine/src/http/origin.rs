@@ -1,8 +1,9 @@
 //! Who made the browser ask. A page of another site can send requests to
 //! loopback; what it cannot do is choose the headers `Host` and `Origin`.
 //!
-//! - `Host` must be an address or `localhost`: a name that somebody else's
-//!   name server points at this machine (DNS rebinding) is refused.
+//! - `Host` must be an address, `localhost` or the node's own name: a name that
+//!   somebody else's name server points at this machine (DNS rebinding) is
+//!   refused.
 //! - `Origin`, if there is one, must be this very door; there is no CORS.
 //!   `Sec-Fetch-Site` says the same where browsers send it.
 
@@ -15,8 +16,8 @@ use hyper::header::{HOST, HeaderName, ORIGIN};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
     /// No `Host`, two of them, or one that is neither an address nor
-    /// `localhost`.
-    #[error("the Host header names neither an address nor localhost")]
+    /// `localhost` nor the node's name.
+    #[error("the Host header names neither an address nor localhost nor this node")]
     Host,
     /// A page of another site asks.
     #[error("a page of another site may not ask")]
@@ -27,14 +28,14 @@ pub enum Foreign {
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses requests that a page of another site, or a name that is not ours,
-/// brought here.
+/// brought here; `name` is the node's own.
 ///
 /// # Errors
 /// [`Foreign`].
-pub fn check(headers: &HeaderMap) -> Result<(), Foreign> {
+pub fn check(headers: &HeaderMap, name: &str) -> Result<(), Foreign> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).ok_or(Foreign::Host)?;
-    if hosts.next().is_some() || !is_address(host) {
+    if hosts.next().is_some() || !is_ours(host, name) {
         return Err(Foreign::Host);
     }
     let ours = |origin: &str| {
@@ -52,8 +53,9 @@ pub fn check(headers: &HeaderMap) -> Result<(), Foreign> {
 }
 
 /// `127.0.0.1`, `10.0.0.1:7070`, `[::1]`, `[::1]:7070`, `localhost`,
-/// `localhost:7070`: nothing that a name server decides.
-fn is_address(host: &str) -> bool {
+/// `localhost:7070`, the node's name: nothing that somebody else's name server
+/// decides.
+fn is_ours(host: &str, own: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
@@ -63,6 +65,7 @@ fn is_address(host: &str) -> bool {
     }
     let six = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     name.eq_ignore_ascii_case("localhost")
+        || (!own.is_empty() && name.eq_ignore_ascii_case(own))
         || six.is_some_and(|six| six.parse::<Ipv6Addr>().is_ok())
         || format!("{name}:1").parse::<SocketAddr>().is_ok_and(|address| address.is_ipv4())
 }
@@ -81,10 +84,22 @@ mod tests {
         headers
     }
 
+    fn check_named(headers: &HeaderMap) -> Result<(), Foreign> {
+        check(headers, "node1.example")
+    }
+
     #[test]
     fn addresses_and_localhost_are_hosts_and_names_are_not() {
-        for host in ["127.0.0.1", "127.0.0.1:7070", "[::1]", "[::1]:7070", "localhost", "LocalHost:1"] {
-            assert_eq!(check(&headers(&[("host", host)])), Ok(()), "{host}");
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:7070",
+            "[::1]",
+            "[::1]:7070",
+            "localhost",
+            "LocalHost:1",
+            "node1.example:1",
+        ] {
+            assert_eq!(check_named(&headers(&[("host", host)])), Ok(()), "{host}");
         }
         let foreign = [
             "",
@@ -104,15 +119,18 @@ mod tests {
             "127.0.0.1/",
         ];
         for host in foreign {
-            assert_eq!(check(&headers(&[("host", host)])), Err(Foreign::Host), "{host}");
+            assert_eq!(check_named(&headers(&[("host", host)])), Err(Foreign::Host), "{host}");
         }
-        assert_eq!(check(&headers(&[])), Err(Foreign::Host));
-        assert_eq!(check(&headers(&[("host", "localhost"), ("host", "localhost")])), Err(Foreign::Host));
+        assert_eq!(check_named(&headers(&[])), Err(Foreign::Host));
+        assert_eq!(
+            check_named(&headers(&[("host", "localhost"), ("host", "localhost")])),
+            Err(Foreign::Host)
+        );
     }
 
     #[test]
     fn only_this_door_is_an_origin() {
-        let with = |name, value| check(&headers(&[("host", "127.0.0.1:7070"), (name, value)]));
+        let with = |name, value| check_named(&headers(&[("host", "127.0.0.1:7070"), (name, value)]));
         assert_eq!(with("origin", "http://127.0.0.1:7070"), Ok(()));
         assert_eq!(with("sec-fetch-site", "none"), Ok(()));
         assert_eq!(with("sec-fetch-site", "same-origin"), Ok(()));

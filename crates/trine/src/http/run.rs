@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use trine_front::Listener;
+use trine_front::tls::Stream;
+use trine_front::{Accepted, Listener, TlsAcceptor};
 
 use super::limits::HttpLimits;
 use super::site::{Asked, Reply, Site};
@@ -28,11 +29,17 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves `site` on `runtime`.
+    /// Serves `site` on `runtime`, encrypted if `tls` is there.
     #[must_use]
-    pub fn start(listener: Arc<Listener>, site: Arc<dyn Site>, limits: HttpLimits, runtime: &Handle) -> Self {
+    pub fn start(
+        listener: Arc<Listener>,
+        tls: Option<TlsAcceptor>,
+        site: Arc<dyn Site>,
+        limits: HttpLimits,
+        runtime: &Handle,
+    ) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let task = runtime.spawn(accept_all(listener, site, Arc::new(limits), stopping));
+        let task = runtime.spawn(accept_all((listener, tls), site, Arc::new(limits), stopping));
         Self { stop, task }
     }
 
@@ -52,7 +59,7 @@ impl Drop for HttpServer {
 }
 
 async fn accept_all(
-    listener: Arc<Listener>,
+    (listener, tls): (Arc<Listener>, Option<TlsAcceptor>),
     site: Arc<dyn Site>,
     limits: Arc<HttpLimits>,
     mut stopping: watch::Receiver<bool>,
@@ -66,9 +73,18 @@ async fn accept_all(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => {
                 let (site, limits, stopping) = (site.clone(), limits.clone(), told.clone());
+                let tls = tls.clone();
                 connections.spawn(async move {
-                    serve(accepted.stream, accepted.peer, site, &limits, stopping).await;
-                    drop(accepted.permit);
+                    let Accepted { stream, peer, permit, .. } = accepted;
+                    let stream = match &tls {
+                        None => Ok(Stream::Plain(stream)),
+                        Some(tls) => tls.accept(stream).await,
+                    };
+                    match stream {
+                        Ok(stream) => serve(stream, peer, site, &limits, stopping).await,
+                        Err(error) => tracing::debug!(%peer, %error, "no TLS on the HTTP port"),
+                    }
+                    drop(permit);
                 });
             }
         }

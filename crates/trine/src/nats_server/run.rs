@@ -202,7 +202,7 @@ async fn serve_reports(listen: &Listen, nats: &Nats) -> Result<HttpServer, Strin
     let listener = bind_within(listen, limits.of_listener(), TOO_MANY_READERS).await?;
     tracing::info!("Starting http monitor on {}", listener.local_addr());
     let site = Arc::new(Reports::new(nats.clone()));
-    Ok(HttpServer::start(Arc::new(listener), site, limits, &Handle::current()))
+    Ok(HttpServer::start(Arc::new(listener), None, site, limits, &Handle::current()))
 }
 
 fn entrance(tls: Option<&Tls>) -> Result<Entrance, String> {
