@@ -139,17 +139,9 @@ impl std::fmt::Debug for Bus {
 
 /// For links to other nodes.
 impl Bus {
-    /// Adds the link to `peer`. `start` is given what this node wants, and the
-    /// carrier every change after that.
-    pub fn link(
-        &self,
-        peer: NodeId,
-        carrier: Arc<dyn Carrier>,
-        start: impl FnOnce(&mut dyn Iterator<Item = Interest>),
-    ) {
-        let mut table = self.shared.write();
-        table.link(peer, carrier);
-        start(&mut table.wanted());
+    /// Adds the link to `peer`, whose carrier is told of changes from now on.
+    pub fn link(&self, peer: NodeId, carrier: Arc<dyn Carrier>) {
+        self.shared.write().link(peer, carrier);
         self.shared.versions.changed_all();
     }
 

@@ -18,13 +18,19 @@
 //! | [`sublist`] | which subscriptions a subject matches |
 //! | [`nats`] | the front door for clients of the NATS protocol |
 //! | [`bus`] | subscriptions, publishers, receivers and their bounded outboxes |
+//! | [`link`] | what two nodes tell each other, and how messages cross |
+//! | `run` | the tasks: who is there, one flow to each other node |
+//! | [`handle`] | [`Mesh`], what other rooms hold |
 //!
 //! The rules of subjects are [`trine_types::subject`].
 
 pub mod bus;
+pub mod handle;
+pub mod link;
 pub mod members;
 pub mod message;
 pub mod nats;
+mod run;
 pub mod sublist;
 
 pub use bus::outbox::{Outbox, OutboxClosed};
@@ -32,4 +38,5 @@ pub use bus::publisher::{Published, Publisher};
 pub use bus::receiver::{Brake, Receiver, Room, STALL_LIMIT};
 pub use bus::subscriber::Subscriber;
 pub use bus::{Attachment, Bus, SubId, SubscribeError};
+pub use handle::{Mesh, Parts};
 pub use message::{Kept, MAX_MESSAGE_BYTES, Message};

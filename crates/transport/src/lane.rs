@@ -50,7 +50,7 @@ impl Lane {
 }
 
 /// Names the handler that a call is for. Ranges: replication from `0x01`,
-/// cluster from `0x20`, database from `0x40`.
+/// cluster from `0x20`, database from `0x40`, mesh from `0x60`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service(pub u16);
 

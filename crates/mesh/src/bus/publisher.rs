@@ -183,13 +183,36 @@ impl Publisher {
     /// Flushes, then waits until all who were full have room, each for at most
     /// [`STALL_LIMIT`]: who has none by then is cut off.
     pub async fn relieved(&mut self) {
+        self.take_pressure().relieved().await;
+    }
+
+    /// Flushes, and hands over who was full since the last time.
+    pub fn take_pressure(&mut self) -> Pressure {
         self.flush();
-        while let Some(outlet) = self.after.full.last().cloned() {
+        Pressure { full: std::mem::take(&mut self.after.full) }
+    }
+}
+
+/// Receivers that were full, to be waited for.
+#[must_use = "who does not wait fills them further"]
+pub struct Pressure {
+    full: Vec<Outlet>,
+}
+
+impl Pressure {
+    /// Whether there is nobody to wait for.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.full.is_empty()
+    }
+
+    /// See [`Publisher::relieved`].
+    pub async fn relieved(self) {
+        for outlet in self.full {
             if timeout(STALL_LIMIT, outlet.brake().released()).await.is_err() {
                 tracing::warn!(limit = ?STALL_LIMIT, "cutting off a receiver that takes nothing");
                 outlet.cut_off();
             }
-            self.after.full.pop();
         }
     }
 }

@@ -1,0 +1,182 @@
+//! Two and three nodes over the simulated network: what reaches whom, in
+//! which order, and how soon after a partition.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use trine_transport::{Endpoint, EndpointConfig, SimConfig, SimNet};
+use trine_types::{Entropy, NodeId};
+
+use crate::bus::subscriber::Subscriber;
+use crate::handle::{Mesh, Parts};
+use crate::message::Message;
+
+/// Chance for tests: counts up.
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let number = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+            chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+const ONE: NodeId = NodeId([1; 32]);
+const TWO: NodeId = NodeId([2; 32]);
+const THREE: NodeId = NodeId([3; 32]);
+const SOON: Duration = Duration::from_secs(2);
+
+struct World {
+    net: SimNet,
+    peers: watch::Sender<BTreeSet<NodeId>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let net = SimNet::new(7, SimConfig::default());
+        net.spawn_driver();
+        Self { net, peers: watch::Sender::new([ONE, TWO, THREE].into()) }
+    }
+
+    fn node(&self, id: NodeId) -> Mesh {
+        let entropy: Arc<dyn Entropy> = Arc::new(Counting(AtomicU64::new(u64::from(id.0[0]))));
+        let transport = self.net.transport(id);
+        let endpoint = Endpoint::new(transport, entropy.clone(), EndpointConfig::default());
+        Mesh::start(Parts { endpoint, peers: self.peers.subscribe(), entropy })
+    }
+}
+
+/// Lets simulated time pass.
+async fn pass(time: Duration) {
+    let _ = timeout(time, std::future::pending::<()>()).await;
+}
+
+/// Waits until `node` knows of `count` filters that `peer` wants.
+async fn knows(node: &Mesh, peer: NodeId, count: usize) -> Duration {
+    let started = Instant::now();
+    while node.wants_of(peer) != count {
+        pass(Duration::from_millis(1)).await;
+        assert!(started.elapsed() < Duration::from_mins(1), "{} of {count}", node.wants_of(peer));
+    }
+    started.elapsed()
+}
+
+fn subscriber(node: &Mesh, filter: &'static str, queue: Option<&'static str>) -> Subscriber {
+    let mut subscriber = node.bus().subscriber();
+    let queue = queue.map(|queue| Bytes::from_static(queue.as_bytes()));
+    subscriber.subscribe(Bytes::from_static(filter.as_bytes()), queue).expect("a valid filter");
+    subscriber
+}
+
+async fn text(subscriber: &mut Subscriber) -> Option<String> {
+    let message = timeout(SOON, subscriber.next()).await.ok()??;
+    String::from_utf8(message.payload.to_vec()).ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_reaches_subscribers_on_all_nodes_in_order() {
+    let world = World::new();
+    let (one, two, three) = (world.node(ONE), world.node(TWO), world.node(THREE));
+    let mut subscribers =
+        [subscriber(&one, "a.*", None), subscriber(&two, "a.*", None), subscriber(&three, ">", None)];
+    knows(&one, TWO, 1).await;
+    knows(&one, THREE, 1).await;
+    let mut publisher = one.bus().publisher();
+    for n in 0..100 {
+        let payload = n.to_string();
+        let message = Message { subject: b"a.b", payload: payload.as_bytes(), ..Message::default() };
+        assert_eq!(publisher.publish(&message).receivers, 3);
+    }
+    publisher.flush();
+    for subscriber in &mut subscribers {
+        for n in 0..100 {
+            assert_eq!(text(subscriber).await, Some(n.to_string()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reply_finds_its_way_to_an_inbox_that_was_never_heard_of() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let mut service = subscriber(&two, "service", None);
+    knows(&one, TWO, 1).await;
+    for inbox in ["_INBOX.a", "_INBOX.b", "_INBOX.c"] {
+        let mut replies = subscriber(&one, inbox, None);
+        let mut asking = one.bus().publisher();
+        let message = Message {
+            subject: b"service",
+            reply: Some(inbox.as_bytes()),
+            payload: b"?",
+            ..Message::default()
+        };
+        assert_eq!(asking.publish(&message).receivers, 1);
+        asking.flush();
+        let request = timeout(SOON, service.next()).await.expect("in time").expect("a request");
+        let reply = request.reply.expect("wants a reply");
+        let mut answering = two.bus().publisher();
+        let answer = Message { subject: &reply, payload: b"!", ..Message::default() };
+        assert_eq!(answering.publish(&answer).receivers, 1, "the interest came with the request");
+        answering.flush();
+        assert_eq!(text(&mut replies).await.as_deref(), Some("!"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_over_nodes_gets_each_message_once() {
+    let world = World::new();
+    let (one, two, three) = (world.node(ONE), world.node(TWO), world.node(THREE));
+    let mut there = [subscriber(&two, "job", Some("q")), subscriber(&three, "job", Some("q"))];
+    knows(&one, TWO, 1).await;
+    knows(&one, THREE, 1).await;
+    let mut publisher = one.bus().publisher();
+    for _ in 0..100 {
+        let message = Message { subject: b"job", payload: b"x", ..Message::default() };
+        assert_eq!(publisher.publish(&message).receivers, 1);
+    }
+    publisher.flush();
+    let mut shares = [0, 0];
+    for (subscriber, share) in there.iter_mut().zip(&mut shares) {
+        while text(subscriber).await.is_some() {
+            *share += 1;
+        }
+    }
+    assert_eq!(shares.iter().sum::<u32>(), 100);
+    assert!(shares.iter().all(|share| *share > 20), "{shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn interest_is_right_again_soon_after_a_partition() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let first = subscriber(&one, "first", None);
+    knows(&two, ONE, 1).await;
+    world.net.partition(ONE, TWO);
+    knows(&two, ONE, 0).await;
+    drop(first);
+    let _later = [subscriber(&one, "second", None), subscriber(&one, "third", None)];
+    pass(Duration::from_secs(20)).await;
+    assert_eq!(two.wants_of(ONE), 0);
+    world.net.heal(ONE, TWO);
+    let healed = knows(&two, ONE, 2).await;
+    assert!(healed < SOON, "{healed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_left_wants_nothing() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let _wanted = subscriber(&two, "a", None);
+    knows(&one, TWO, 1).await;
+    world.peers.send_replace([ONE].into());
+    knows(&one, TWO, 0).await;
+    world.peers.send_replace([ONE, TWO].into());
+    knows(&one, TWO, 1).await;
+}
