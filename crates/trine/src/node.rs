@@ -2,16 +2,18 @@
 //! they come up. The product gives it real disks, sockets and clocks; the
 //! simulator gives it its own. Everything runs on the runtime that starts it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use trine_cluster::{Cluster, Directory, Doors, Settings};
+use trine_cluster::{Cluster, Directory, Doors, MetaState, Settings};
 use trine_database::{Database, ReplicatedGroups};
+use trine_mesh::Mesh;
 use trine_replication::{Machine, Replication};
 use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
-use trine_types::{Clock, Entropy, GroupId};
+use trine_types::{Clock, Entropy, GroupId, NodeId};
 
 use crate::topology::NodeTopology;
 
@@ -105,6 +107,8 @@ pub struct Node {
     pub replication: Replication,
     /// The cluster.
     pub cluster: Cluster,
+    /// Messages.
+    pub mesh: Mesh,
     /// The database; serves once its partitions have leaders.
     pub database: Database,
 }
@@ -148,6 +152,11 @@ impl Node {
             settings: tuning.cluster,
         })
         .await?;
+        let mesh = Mesh::start(trine_mesh::Parts {
+            endpoint: endpoint.clone(),
+            peers: peers(&cluster),
+            entropy: entropy.clone(),
+        });
         let partitions = partitions(&cluster, &wal, &replication).await?;
         let log = wal.clone();
         let database = Database::new(trine_database::Parts {
@@ -160,7 +169,7 @@ impl Node {
             config: trine_database::Config { partitions, ..tuning.database },
         });
         tokio::spawn(database.clone().sweep());
-        Ok(Self { endpoint, wal, replication, cluster, database })
+        Ok(Self { endpoint, wal, replication, cluster, mesh, database })
     }
 
     /// Waits until the node must not go on. (A replica that differs from the
@@ -174,6 +183,7 @@ impl Node {
     pub async fn stop(self, hand_over: Duration) {
         self.replication.hand_over_all(hand_over).await;
         self.database.shut_down();
+        self.mesh.shut_down();
         self.cluster.shutdown().await;
         self.replication.shutdown().await;
         self.endpoint.shutdown();
@@ -184,6 +194,25 @@ impl Node {
 /// The rules of a group that is opened here.
 fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
     group.as_partition().map(|_| trine_database::partition_machine())
+}
+
+/// The cluster's nodes, as `meta` knows them now and later.
+fn peers(cluster: &Cluster) -> watch::Receiver<BTreeSet<NodeId>> {
+    let nodes = |meta: &MetaState| -> BTreeSet<NodeId> { meta.nodes.values().map(|node| node.id).collect() };
+    let mut meta = cluster.meta();
+    let known = nodes(&meta.borrow_and_update());
+    let (tell, peers) = watch::channel(known);
+    tokio::spawn(async move {
+        while meta.changed().await.is_ok() && !tell.is_closed() {
+            let now = nodes(&meta.borrow_and_update());
+            tell.send_if_modified(|known| {
+                let changed = *known != now;
+                *known = now;
+                changed
+            });
+        }
+    });
+    peers
 }
 
 /// Waits until this node has heard how many partitions its cluster has.
