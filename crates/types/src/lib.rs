@@ -10,6 +10,7 @@
 //! | [`glob`] | patterns of keys |
 //! | [`id`] | node, cluster, group and incarnation ids |
 //! | [`limits`] | the named bounds of the whole product |
+//! | [`nkey`] | users' public keys as text |
 //! | [`planted`] | the switch for bugs that the simulator must catch |
 //! | [`rights`], [`rule`] | what a principal may do, and one line of it |
 //! | [`seam`] | [`Clock`] and [`Entropy`], the only door for time and chance |
@@ -18,6 +19,7 @@
 pub mod glob;
 pub mod id;
 pub mod limits;
+pub mod nkey;
 pub mod planted;
 pub mod rights;
 pub mod rule;
