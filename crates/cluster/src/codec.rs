@@ -10,6 +10,9 @@
 //!           [0x04][node key: 32]         [version 1][RevokedRow]
 //!           [0x05][group: u32 BE]        [version 1][Assignment]
 //!           [0x06][issuing key: 32]      [version 1][IssuerRow]
+//!           [0x07][user: name]           [version 1][UserRow]
+//!           [0x08][token: name]          [version 1][TokenRow]
+//!           [0x09][serial: u64 BE]       [version 1][AuditRow]
 //! ```
 //! The first byte of a key is never 0x00: those rows are replication's.
 
@@ -31,6 +34,9 @@ const TICKET: u8 = 0x03;
 const REVOKED: u8 = 0x04;
 const ASSIGNMENT: u8 = 0x05;
 const ISSUER: u8 = 0x06;
+const USER: u8 = 0x07;
+const TOKEN: u8 = 0x08;
+const AUDIT: u8 = 0x09;
 
 /// The key of the one row that every change touches.
 pub const CLUSTER_KEY: &[u8] = &[CLUSTER];
@@ -111,6 +117,9 @@ pub fn changes(before: &MetaState, after: &MetaState) -> Vec<RowChange> {
     diff(&before.revoked, &after.revoked, revoked_key, &mut changes);
     diff(&before.assignments, &after.assignments, |group| assignment_key(*group), &mut changes);
     diff(&before.issuers, &after.issuers, issuer_key, &mut changes);
+    diff(&before.users, &after.users, |name| key(USER, name.as_bytes()), &mut changes);
+    diff(&before.tokens, &after.tokens, |name| key(TOKEN, name.as_bytes()), &mut changes);
+    diff(&before.audit, &after.audit, |serial| key(AUDIT, &serial.to_be_bytes()), &mut changes);
     changes
 }
 
@@ -159,6 +168,18 @@ pub fn decode_rows<'a>(
             ISSUER => {
                 let issuer = rest.try_into().map_err(|_| unknown())?;
                 state.issuers.insert(issuer, decode(value, "issuer row")?);
+            }
+            USER => {
+                let name = String::from_utf8(rest.to_vec()).map_err(|_| unknown())?;
+                state.users.insert(name, decode(value, "user row")?);
+            }
+            TOKEN => {
+                let name = String::from_utf8(rest.to_vec()).map_err(|_| unknown())?;
+                state.tokens.insert(name, decode(value, "token row")?);
+            }
+            AUDIT => {
+                let serial = rest.try_into().map_err(|_| unknown())?;
+                state.audit.insert(u64::from_be_bytes(serial), decode(value, "audit row")?);
             }
             _ => return Err(unknown()),
         }

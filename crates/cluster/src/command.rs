@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use trine_types::{ClusterId, GroupId, NodeId, NodeNumber};
+use trine_types::{ClusterId, GroupId, NodeId, NodeNumber, Rights};
 
 use crate::nodes::{Applicant, StartRefused, StartReport};
 use crate::state::EndorsedBy;
 use crate::tickets::{TicketId, TicketRefused};
+use crate::tokens::{NewSecret, TokenRefused};
+use crate::users::{Based, UserRefused, UserSpec};
 
 /// Something to put in the log of `meta`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -99,6 +101,50 @@ pub enum Command {
         /// Its public half.
         key: [u8; 32],
     },
+    /// Adds or replaces a user.
+    PutUser {
+        /// Its name.
+        name: String,
+        /// What it is from now on.
+        spec: UserSpec,
+        /// What the change is based on.
+        based: Based,
+        /// Whether its logins so far become void.
+        cut: bool,
+    },
+    /// Removes a user; its logins are void.
+    RemoveUser {
+        /// Its name.
+        name: String,
+    },
+    /// Adds a token.
+    AddToken {
+        /// Its name.
+        name: String,
+        /// What its bearer may do.
+        rights: Rights,
+        /// What is kept of its secret.
+        secret: NewSecret,
+    },
+    /// Gives a token another secret; the old one is void.
+    RotateToken {
+        /// Its name.
+        name: String,
+        /// What is kept of the new secret.
+        secret: NewSecret,
+    },
+    /// Removes a token; its logins are void.
+    RemoveToken {
+        /// Its name.
+        name: String,
+    },
+    /// A command that somebody asked for: the audit log tells of it.
+    Audited {
+        /// Who.
+        who: String,
+        /// What; not audited itself.
+        command: Box<Command>,
+    },
 }
 
 /// The answer to a [`Command`].
@@ -110,6 +156,11 @@ pub enum Answer {
     Ticket {
         /// State time of its expiry.
         not_after_ms: u64,
+    },
+    /// A token is good until then.
+    Token {
+        /// State time of its end; `None`: it has none.
+        not_after_ms: Option<u64>,
     },
     /// The applicant is a node.
     Admitted {
@@ -134,6 +185,12 @@ pub enum Refusal {
     /// The ticket does not admit.
     #[error(transparent)]
     Ticket(#[from] TicketRefused),
+    /// The user is not changed.
+    #[error(transparent)]
+    User(#[from] UserRefused),
+    /// The token is not changed.
+    #[error(transparent)]
+    Token(#[from] TokenRefused),
     /// The process must stop.
     #[error(transparent)]
     Start(#[from] StartRefused),

@@ -30,7 +30,12 @@ pub struct Cluster {
     context: Arc<Context>,
     events: mpsc::Sender<Event>,
     must_stop: watch::Receiver<Option<Fatal>>,
+    actor: Arc<str>,
 }
+
+/// Who acts, for the audit log, if nothing else is said: whoever may use this
+/// node's own files.
+const OPERATOR: &str = "operator";
 
 impl Cluster {
     pub(crate) fn new(
@@ -38,11 +43,24 @@ impl Cluster {
         events: mpsc::Sender<Event>,
         must_stop: watch::Receiver<Option<Fatal>>,
     ) -> Self {
-        Self { context, events, must_stop }
+        Self { context, events, must_stop, actor: Arc::from(OPERATOR) }
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// The same, for somebody: the audit log names `actor` for what is changed
+    /// through it.
+    #[must_use]
+    pub fn by(&self, actor: &str) -> Self {
+        Self { actor: Arc::from(actor), ..self.clone() }
+    }
+
+    /// Puts an action of an administrator into the log of `meta`.
+    pub(crate) async fn act(&self, command: Command) -> Result<Answer, ClusterError> {
+        let who = format!("{} at {}", self.actor, self.context.number);
+        self.context.propose(&Command::Audited { who, command: Box::new(command) }).await
     }
 
     /// Which cluster.
@@ -111,7 +129,7 @@ impl Cluster {
             life_ms: u64::try_from(life.as_millis()).unwrap_or(u64::MAX),
             uses,
         };
-        let Answer::Ticket { not_after_ms } = self.context.propose(&command).await? else {
+        let Answer::Ticket { not_after_ms } = self.act(command).await? else {
             return Err(Refusal::Bad("meta gave another answer".to_owned()).into());
         };
         // Not this node's replica: it may know nobody yet.
@@ -159,7 +177,7 @@ impl Cluster {
             return Err(Refusal::NoSuchNode(number).into());
         }
         if force {
-            self.context.propose(&Command::Remove { number, force }).await?;
+            self.act(Command::Remove { number, force }).await?;
             return Ok(());
         }
         let suspects = self.context.replication.suspects().borrow().clone();
@@ -167,7 +185,7 @@ impl Cluster {
             let controller::Danger { group, answering, of } = danger;
             return Err(ClusterError::WouldLoseMajority { number, group, answering, of });
         }
-        self.context.propose(&Command::Leave { number }).await?;
+        self.act(Command::Leave { number }).await?;
         let mut followed = self.context.meta.clone();
         let gone = followed.wait_for(|meta| meta.cluster.is_some() && !meta.nodes.contains_key(&number));
         // If this node itself was removed, it hears of it before the rest.
@@ -200,7 +218,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`].
     pub async fn keep_node(&self, number: NodeNumber) -> Result<(), ClusterError> {
-        self.context.propose(&Command::Stay { number }).await.map(drop)
+        self.act(Command::Stay { number }).await.map(drop)
     }
 
     /// Lets the features of `level` be used from now on; no node with an older
@@ -209,7 +227,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`].
     pub async fn raise_feature_level(&self, level: u32) -> Result<(), ClusterError> {
-        self.context.propose(&Command::RaiseLevel { to: level }).await.map(drop)
+        self.act(Command::RaiseLevel { to: level }).await.map(drop)
     }
 
     /// The cluster in one screen, as this node sees it; `None` until it has

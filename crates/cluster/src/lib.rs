@@ -5,6 +5,7 @@
 //! - Only what is in the log of `meta` decides who belongs and who holds what;
 //!   everything else (who answers, who leads) only chooses the moment.
 //! - A node's number, once given, never means another node.
+//! - A login is void once its user or token is removed, replaced or expired.
 //! - A ticket admits no more nodes than it says, whatever is retried.
 //! - Two processes with one identity: at most one goes on.
 //! - A change of a group's members is in flight until its leader settles it;
@@ -14,6 +15,9 @@
 //! |---|---|
 //! | [`nodes`] | admitted nodes: names, addresses, incarnations |
 //! | [`tickets`] | tickets: issue, burn, expiry |
+//! | [`users`], [`passwords`] | who may log in, by which proofs, with which rights |
+//! | [`tokens`] | secrets with rights of their own |
+//! | [`audit`] | who changed what |
 //! | [`assignments`] | who should hold a group, who does |
 //! | [`placement`] | who should, as a pure function |
 //! | [`state`] | everything `meta` knows, and the rules that change it |
@@ -25,11 +29,13 @@
 //! | [`start`] | the order in which a node comes up |
 //! | `run` | the agent: one task per node that follows `meta` |
 //! | [`handle`] | [`Cluster`], what other rooms hold |
+//! | [`logins`] | the same: changing who may log in |
 //! | [`status`], [`recover`] | what people see; going on after a lost majority |
 //! | [`calls`], `join`, `context` | what nodes ask each other |
 //! | [`config`], [`error`] | settings and errors |
 
 pub mod assignments;
+pub mod audit;
 pub mod calls;
 pub mod codec;
 pub mod command;
@@ -40,9 +46,11 @@ pub mod directory;
 pub mod error;
 pub mod handle;
 mod join;
+pub mod logins;
 pub mod machine;
 pub mod membership;
 pub mod nodes;
+pub mod passwords;
 pub mod placement;
 pub mod reconcile;
 pub mod recover;
@@ -53,6 +61,8 @@ pub mod status;
 #[cfg(test)]
 mod stories;
 pub mod tickets;
+pub mod tokens;
+pub mod users;
 
 pub use config::{ClusterConfig, Settings};
 pub use context::MachineFactory;

@@ -125,7 +125,7 @@ impl Cluster {
             }
         }
         if !gone.is_empty() {
-            self.context().propose(&Command::Recreate { groups: gone }).await?;
+            self.act(Command::Recreate { groups: gone }).await?;
         }
         Ok(recovery)
     }
@@ -156,7 +156,7 @@ impl Cluster {
             reason: "it has no leader yet; run the same command again".to_owned(),
         })??;
         for &number in lost.iter().filter(|number| meta.nodes.contains_key(number)) {
-            self.context().propose(&Command::Remove { number, force: true }).await?;
+            self.act(Command::Remove { number, force: true }).await?;
         }
         Ok(())
     }

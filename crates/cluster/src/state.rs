@@ -11,9 +11,12 @@ use trine_types::limits::MAX_NODES;
 use trine_types::{ClusterId, GroupId, NodeId, NodeNumber};
 
 use crate::assignments::{Assignment, Assignments, MAX_REPLICAS};
+use crate::audit::{self, Audit};
 use crate::command::{Answer, Certifiable, Command, Refusal};
 use crate::nodes::{self, Applicant, NodeRow, NodeState};
 use crate::tickets::{self, Tickets};
+use crate::tokens::{self, Tokens};
+use crate::users::{self, Users};
 
 /// The feature level of this binary.
 pub const FEATURE_LEVEL: u32 = 1;
@@ -90,6 +93,12 @@ pub struct MetaState {
     pub issuers: BTreeMap<[u8; 32], IssuerRow>,
     /// Where the groups are.
     pub assignments: Assignments,
+    /// Who may log in.
+    pub users: Users,
+    /// Secrets with rights of their own.
+    pub tokens: Tokens,
+    /// Who changed what.
+    pub audit: Audit,
 }
 
 impl MetaState {
@@ -187,6 +196,12 @@ impl MetaState {
         let level = self.cluster.as_ref().ok_or(Refusal::NotCreated)?.feature_level;
         match command {
             Command::Genesis { .. } => Err(Refusal::AlreadyCreated),
+            Command::Audited { who, command } => self.audited(now_ms, &who, *command),
+            Command::PutUser { .. }
+            | Command::RemoveUser { .. }
+            | Command::AddToken { .. }
+            | Command::RotateToken { .. }
+            | Command::RemoveToken { .. } => self.change_logins(now_ms, command),
             Command::IssueTicket { id, verifier, life_ms, uses } => {
                 let not_after_ms = tickets::issue(&mut self.tickets, id, verifier, life_ms, uses, now_ms)?;
                 Ok(Answer::Ticket { not_after_ms })
@@ -226,6 +241,39 @@ impl MetaState {
                 Ok(Answer::Done)
             }
         }
+    }
+
+    fn audited(&mut self, now_ms: u64, who: &str, command: Command) -> Result<Answer, Refusal> {
+        if matches!(command, Command::Audited { .. }) {
+            return Err(Refusal::Bad("one actor at a time".into()));
+        }
+        let what = audit::describe(self, &command);
+        let answer = self.change(now_ms, command)?;
+        audit::note(&mut self.audit, now_ms, who, &what);
+        Ok(answer)
+    }
+
+    fn change_logins(&mut self, now_ms: u64, command: Command) -> Result<Answer, Refusal> {
+        // Every change has a revision of its own, so no number is given twice.
+        let fresh = (self.revision() + 1, now_ms);
+        tokens::prune(&mut self.tokens, now_ms);
+        match command {
+            Command::PutUser { name, spec, based, cut } => {
+                users::put(&mut self.users, (name, spec), (based, cut), fresh)?;
+            }
+            Command::RemoveUser { name } => users::remove(&mut self.users, &name)?,
+            Command::AddToken { name, rights, secret } => {
+                let not_after_ms = tokens::add(&mut self.tokens, name, rights, &secret, fresh)?;
+                return Ok(Answer::Token { not_after_ms });
+            }
+            Command::RotateToken { name, secret } => {
+                let not_after_ms = tokens::rotate(&mut self.tokens, &name, &secret, now_ms)?;
+                return Ok(Answer::Token { not_after_ms });
+            }
+            Command::RemoveToken { name } => tokens::remove(&mut self.tokens, &name)?,
+            other => return Err(Refusal::Bad(format!("{other:?} is not about logins"))),
+        }
+        Ok(Answer::Done)
     }
 
     fn genesis(

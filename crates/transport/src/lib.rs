@@ -49,7 +49,7 @@ pub use endorsement::Endorsement;
 pub use endpoint::{Call, Endpoint, Handler, Links};
 pub use error::{CallError, CallRefused, OpenError, RefusalReason, UnreachableCause};
 pub use frame::{Frame, FrameReceiver, FrameSender, SendError};
-pub use identity::{Identity, IssuingKey};
+pub use identity::{Identity, IssuingKey, verify};
 pub use join::{JoinAttempt, JoinError, JoinHandler, JoinRefused};
 pub use lane::{Lane, Service};
 pub use signal::Closer;

@@ -46,6 +46,7 @@ const EVERYTHING: &[&str] = &["*"];
 /// A heavy dependency and the only rooms that may name it: replacing it then
 /// is one room's work.
 const HOMES: &[(&str, &[&str])] = &[
+    ("argon2", &["cluster"]),
     ("fjall", &["storage"]),
     ("imbl", &["storage"]),
     ("openraft", &["replication"]),
