@@ -116,6 +116,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
         transport,
         trust,
         workers: Workers::inline(),
+        hashing: Workers::inline(),
         clock: parts.clock,
         entropy: parts.entropy,
         doors: Doors {

@@ -5,11 +5,13 @@
 //! | file | what |
 //! |---|---|
 //! | [`protocol`] | requests, reports, refusals: what a line holds |
+//! | [`logins`] | the same about users, tokens and the audit log |
 //! | [`report`] | the same reports as text for people |
 //! | [`server`] | the node's side |
 //! | [`client`] | the command line's side, and how it finds a node |
 
 pub mod client;
+pub mod logins;
 pub mod protocol;
 pub mod report;
 pub mod server;

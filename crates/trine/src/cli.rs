@@ -8,6 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use trine_front::TlsSource;
 
+mod logins;
+
+pub use logins::{AuditArgs, TokenCommand, UserArgs, UserCommand};
+
 const ABOUT: &str = "One binary that turns machines into a distributed system.";
 const AFTER: &str = "\
 Start here:
@@ -52,6 +56,14 @@ pub enum Command {
     Node(NodeCommand),
     /// Give up nodes that are lost for good, after a majority of a group was lost.
     Recover(RecoverArgs),
+    /// Users: who may log in, and what they may do.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens: secrets with rights of their own, for programs.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Who changed what of the cluster, and when.
+    Audit(AuditArgs),
     /// Read and write keys.
     #[command(subcommand)]
     Db(DbCommand),

@@ -12,6 +12,8 @@ use crate::admin::report;
 use crate::cli::{Cli, Command, NodeCommand, RecoverArgs, RemoveArgs, TicketArgs};
 use crate::failure::Failure;
 
+mod logins;
+
 /// Runs the command and turns its outcome into an exit code; failures go to
 /// standard error, as JSON when that was asked for.
 pub fn run(cli: Cli) -> ExitCode {
@@ -69,6 +71,9 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         Command::Ticket(args) => ticket(&args, json).await,
         Command::Node(NodeCommand::Remove(args)) => remove(&args, json).await,
         Command::Recover(args) => recover(&args, json).await,
+        Command::User(command) => logins::user(command, json).await,
+        Command::Token(command) => logins::token(command, json).await,
+        Command::Audit(args) => logins::audit(&args, json).await,
         Command::Start(_) | Command::Dev(_) | Command::Demo(_) | Command::Db(_) => Ok(()),
     }
 }

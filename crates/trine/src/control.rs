@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
+use trine_cluster::command::Refusal as Refused;
 use trine_cluster::recover::{GroupRecovery, Recovery};
 use trine_cluster::status::NodeSummary;
+use trine_cluster::tokens::TokenRefused;
+use trine_cluster::users::UserRefused;
 use trine_cluster::{Cluster, ClusterError};
 use trine_replication::{GroupStatus, Role};
 use trine_storage::Space;
 use trine_types::NodeNumber;
 
+use crate::accounts;
 use crate::admin::protocol::{
     Answer, Doors, GroupReport, NodeReport, RecoveryOfGroup, RecoveryReport, Refusal, RefusalKind,
     RemovedReport, Request, StatusReport, TicketReport,
@@ -76,38 +80,34 @@ impl NodeControl {
         })
     }
 
-    async fn ticket(&self, valid_s: u64) -> Result<TicketReport, Refusal> {
-        let ticket = self.node.cluster.issue_ticket(Duration::from_secs(valid_s), TICKET_USES).await;
-        let ticket = ticket.map_err(|error| refusal(&error))?;
-        Ok(TicketReport { not_after_ms: ticket.not_after_ms, ticket: ticket.to_string() })
-    }
-
-    async fn remove(&self, text: &str) -> Result<RemovedReport, Refusal> {
-        let cluster = &self.node.cluster;
-        let number = cluster.find_node(text).map_err(|error| refusal(&error))?;
-        let name =
-            cluster.meta().borrow().nodes.get(&number).map(|node| node.name.clone()).unwrap_or_default();
-        cluster.remove_node(number, false, REMOVE_PATIENCE).await.map_err(|error| refusal(&error))?;
-        Ok(RemovedReport { number: number.0, name })
-    }
-
     fn lost(&self, texts: &[String]) -> Result<BTreeSet<NodeNumber>, Refusal> {
         texts.iter().map(|text| self.node.cluster.find_node(text).map_err(|error| refusal(&error))).collect()
     }
 }
 
 impl Control for NodeControl {
-    fn answer(&self, request: Request) -> BoxFuture<'_, Result<Answer, Refusal>> {
+    fn answer<'a>(&'a self, who: &'a str, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
         Box::pin(async move {
-            let cluster = &self.node.cluster;
+            let cluster = &self.node.cluster.by(who);
             Ok(match request {
                 Request::Status {} => Answer::Status(Box::new(self.status()?)),
                 Request::Nodes {} => Answer::Nodes(nodes(cluster)),
                 Request::Groups {} => {
                     Answer::Groups(self.node.replication.status().iter().map(group).collect())
                 }
-                Request::Ticket { valid_s } => Answer::Ticket(self.ticket(valid_s).await?),
-                Request::RemoveNode { node } => Answer::Removed(self.remove(&node).await?),
+                Request::Ticket { valid_s } => Answer::Ticket(ticket(cluster, valid_s).await?),
+                Request::RemoveNode { node } => Answer::Removed(remove(cluster, &node).await?),
+                request @ (Request::Users {}
+                | Request::AddUser { .. }
+                | Request::RotateUser { .. }
+                | Request::RemoveUser { .. }
+                | Request::Tokens {}
+                | Request::AddToken { .. }
+                | Request::RotateToken { .. }
+                | Request::RemoveToken { .. }
+                | Request::Audit { .. }) => {
+                    accounts::answer(cluster, &self.node.hashing, &*self.node.entropy, request).await?
+                }
                 Request::RecoverPlan { lost } => {
                     let plan =
                         cluster.plan_recovery(&self.lost(&lost)?).await.map_err(|error| refusal(&error))?;
@@ -122,13 +122,26 @@ impl Control for NodeControl {
     }
 }
 
+async fn ticket(cluster: &Cluster, valid_s: u64) -> Result<TicketReport, Refusal> {
+    let ticket = cluster.issue_ticket(Duration::from_secs(valid_s), TICKET_USES).await;
+    let ticket = ticket.map_err(|error| refusal(&error))?;
+    Ok(TicketReport { not_after_ms: ticket.not_after_ms, ticket: ticket.to_string() })
+}
+
+async fn remove(cluster: &Cluster, text: &str) -> Result<RemovedReport, Refusal> {
+    let number = cluster.find_node(text).map_err(|error| refusal(&error))?;
+    let name = cluster.meta().borrow().nodes.get(&number).map(|node| node.name.clone()).unwrap_or_default();
+    cluster.remove_node(number, false, REMOVE_PATIENCE).await.map_err(|error| refusal(&error))?;
+    Ok(RemovedReport { number: number.0, name })
+}
+
 fn not_heard() -> Refusal {
     Refusal::new("this node has not heard from its cluster yet")
         .hint("wait, and look whether the other nodes run and can be reached")
         .kind(RefusalKind::Unavailable)
 }
 
-fn refusal(error: &ClusterError) -> Refusal {
+pub(crate) fn refusal(error: &ClusterError) -> Refusal {
     let refusal = Refusal::new(error).kind(kind(error));
     match error {
         ClusterError::NoSuchNode(_) => refusal.hint("`trine nodes` lists the nodes"),
@@ -144,7 +157,10 @@ fn refusal(error: &ClusterError) -> Refusal {
 
 fn kind(error: &ClusterError) -> RefusalKind {
     match error {
-        ClusterError::NoSuchNode(_) => RefusalKind::NotFound,
+        ClusterError::NoSuchNode(_)
+        | ClusterError::Refused(
+            Refused::User(UserRefused::None(_)) | Refused::Token(TokenRefused::None(_)),
+        ) => RefusalKind::NotFound,
         ClusterError::Refused(_)
         | ClusterError::WouldLoseMajority { .. }
         | ClusterError::StillMoving { .. }

@@ -14,6 +14,8 @@
 //! | [`commands`] | from a parsed command line to what happens |
 //! | [`start`] | one node of the product: runtimes, signals |
 //! | [`node`] | all rooms wired together |
+//! | [`accounts`] | users and tokens as administrators change them |
+//! | [`login`] | the cluster's users behind the seam of the front doors |
 //! | [`private`] | the data directory is its owner's alone |
 //! | [`surfaces`] | how each network surface is encrypted and where it may listen |
 //! | [`topology`], [`control`] | what the rooms are to the database and to the admin socket |
@@ -24,6 +26,7 @@
 //! | [`nats_server`] | the same binary called as `nats-server` |
 //! | [`admin`] | the admin socket: protocol, server, client, reports |
 
+pub mod accounts;
 pub mod admin;
 pub mod cli;
 pub mod commands;
@@ -35,6 +38,7 @@ pub mod dev;
 pub mod failure;
 pub mod http;
 pub mod local;
+pub mod login;
 pub mod nats_server;
 pub mod node;
 pub mod private;

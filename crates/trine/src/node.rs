@@ -15,6 +15,7 @@ use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig,
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
 use trine_types::{Clock, Entropy, GroupId, NodeId};
 
+use crate::login::Logins;
 use crate::topology::NodeTopology;
 
 /// What a node stands on.
@@ -33,6 +34,8 @@ pub struct NodeParts {
     pub trust: watch::Sender<Trust>,
     /// Where blocking work on state and files runs.
     pub workers: Workers,
+    /// Where passwords are hashed: slow on purpose, so not where state is.
+    pub hashing: Workers,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -109,6 +112,12 @@ pub struct Node {
     pub cluster: Cluster,
     /// Messages.
     pub mesh: Mesh,
+    /// Its users.
+    pub logins: Logins,
+    /// Where passwords are hashed.
+    pub hashing: Workers,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
     /// The database; serves once its partitions have leaders.
     pub database: Database,
 }
@@ -158,6 +167,8 @@ impl Node {
             entropy: entropy.clone(),
         });
         let partitions = partitions(&cluster, &wal, &replication).await?;
+        let secrets = entropy.clone();
+        let logins = Logins::new(cluster.clone(), parts.hashing.clone(), clock.clone(), &*entropy);
         let log = wal.clone();
         let database = Database::new(trine_database::Parts {
             groups: Arc::new(ReplicatedGroups::new(replication.clone(), number, partitions)),
@@ -169,7 +180,17 @@ impl Node {
             config: trine_database::Config { partitions, ..tuning.database },
         });
         tokio::spawn(database.clone().sweep());
-        Ok(Self { endpoint, wal, replication, cluster, mesh, database })
+        Ok(Self {
+            endpoint,
+            wal,
+            replication,
+            cluster,
+            mesh,
+            logins,
+            hashing: parts.hashing,
+            entropy: secrets,
+            database,
+        })
     }
 
     /// Waits until the node must not go on. (A replica that differs from the

@@ -23,7 +23,7 @@ use crate::dev::StopSignal;
 use crate::failure::Failure;
 use crate::http::HttpServer;
 use crate::http::api::Api;
-use crate::http::guard::{Gate, NodeToken};
+use crate::http::guard::{ClusterTokens, Gate, NodeToken};
 use crate::http::limits::{self, HttpLimits};
 use crate::http::metrics::node::NodeMeasures;
 use crate::node::Node;
@@ -94,7 +94,7 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     config
         .surfaces
         .exposure(surfaces::REDIS)
-        .check_users(surfaces::REDIS, redis, false)
+        .check_users(surfaces::REDIS, redis, node.logins.has_users())
         .map_err(|error| Failure::new(error).usage())?;
     let api = http.local_addr();
     let doors = protocol::Doors { redis: redis.to_string(), admin: api.to_string(), peer: peer.to_string() };
@@ -178,7 +178,8 @@ fn serve_admin(
         bring_up::resident_bytes,
         vec![("redis", Box::new(move || database.clients())), ("admin", Box::new(move || own.connections()))],
     );
-    let api = Api::new(control, Arc::new(measures), Gate::new(vec![Arc::new(token)]), config.name.clone());
+    let gate = Gate::new(vec![Arc::new(token), Arc::new(ClusterTokens::new(Arc::new(node.logins.clone())))]);
+    let api = Api::new(control, Arc::new(measures), gate, config.name.clone());
     Ok(HttpServer::start(listener, tls, Arc::new(api), HttpLimits::default(), front))
 }
 

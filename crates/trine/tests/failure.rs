@@ -31,6 +31,7 @@ async fn lone_node(store: OrderedStore) -> Node {
         transport,
         trust,
         workers: Workers::inline(),
+        hashing: Workers::inline(),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
         doors: Doors::default(),

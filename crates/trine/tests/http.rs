@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 struct Fixed;
 
 impl Control for Fixed {
-    fn answer(&self, request: Request) -> BoxFuture<'_, Result<Answer, Refusal>> {
+    fn answer<'a>(&'a self, _: &'a str, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
         Box::pin(async move {
             match request {
                 Request::Nodes {} => Ok(Answer::Nodes(Vec::new())),

@@ -1,8 +1,11 @@
 //! What a line of the admin socket holds. The same types are what `--json`
-//! prints, so their field names are an interface: add, never rename.
+//! prints, so their field names are an interface: add, never rename. What is
+//! about users and tokens is in [`super::logins`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::logins::{AuditReport, Proofs, Rules, SecretReport, TokenReport, UserReport};
 
 /// Longest request line, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -26,6 +29,64 @@ pub enum Request {
     RemoveNode {
         /// Number, name or start of the id.
         node: String,
+    },
+    /// The users.
+    Users {},
+    /// Add a user.
+    AddUser {
+        /// Its name.
+        name: String,
+        /// By which it logs in.
+        #[serde(default)]
+        proofs: Proofs,
+        /// What it may do.
+        #[serde(default)]
+        rules: Rules,
+    },
+    /// Give a user other proofs or other rights, and cut its connections.
+    RotateUser {
+        /// Its name.
+        name: String,
+        /// Other proofs; none: they stay.
+        #[serde(default)]
+        proofs: Proofs,
+        /// Other rights; none: they stay.
+        #[serde(default)]
+        rules: Rules,
+    },
+    /// Remove a user and cut its connections.
+    RemoveUser {
+        /// Its name.
+        name: String,
+    },
+    /// The tokens.
+    Tokens {},
+    /// Add a token.
+    AddToken {
+        /// Its name.
+        name: String,
+        /// Seconds that it is good for; none: without end.
+        life_s: Option<u64>,
+        /// What its bearer may do.
+        #[serde(default)]
+        rules: Rules,
+    },
+    /// Give a token another secret and cut its connections.
+    RotateToken {
+        /// Its name.
+        name: String,
+        /// Seconds that it is good for; none: without end.
+        life_s: Option<u64>,
+    },
+    /// Remove a token and cut its connections.
+    RemoveToken {
+        /// Its name.
+        name: String,
+    },
+    /// Who changed what, the last actions first.
+    Audit {
+        /// So many at most.
+        last: usize,
     },
     /// What giving up these nodes would mean.
     RecoverPlan {
@@ -53,6 +114,19 @@ pub enum Answer {
     Ticket(TicketReport),
     /// To [`Request::RemoveNode`].
     Removed(RemovedReport),
+    /// To [`Request::Users`], and the one user that was added or changed.
+    Users(Vec<UserReport>),
+    /// To [`Request::Tokens`].
+    Tokens(Vec<TokenReport>),
+    /// To [`Request::AddToken`] and [`Request::RotateToken`].
+    Secret(SecretReport),
+    /// To [`Request::RemoveUser`] and [`Request::RemoveToken`].
+    Gone {
+        /// What was removed.
+        name: String,
+    },
+    /// To [`Request::Audit`].
+    Audit(Vec<AuditReport>),
     /// To [`Request::RecoverPlan`] and [`Request::Recover`].
     Recovery(RecoveryReport),
 }

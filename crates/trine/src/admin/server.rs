@@ -25,7 +25,8 @@ const MAX_SOCKET_PATH: usize = 100;
 /// What answers admin requests: the node.
 pub trait Control: Send + Sync + 'static {
     /// Answers one request.
-    fn answer(&self, request: Request) -> BoxFuture<'_, Result<Answer, Refusal>>;
+    /// `who` asks: the audit log names it.
+    fn answer<'a>(&'a self, who: &'a str, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>>;
 }
 
 /// A listening admin socket; dropping it stops serving and removes the file.
@@ -99,6 +100,9 @@ async fn accept_loop(listener: UnixListener, control: Arc<dyn Control>) {
     }
 }
 
+/// Who asks over this socket, for the audit log.
+const OPERATOR: &str = "operator";
+
 /// The user who runs the node, and root. The file's mode says the same; this
 /// check holds also when somebody changed the mode.
 fn is_allowed(stream: &UnixStream) -> bool {
@@ -135,7 +139,7 @@ async fn serve(stream: UnixStream, control: &dyn Control) -> io::Result<()> {
 
 async fn answer(line: &[u8], control: &dyn Control) -> Line {
     match serde_json::from_slice::<Request>(line) {
-        Ok(request) => match control.answer(request).await {
+        Ok(request) => match control.answer(OPERATOR, request).await {
             Ok(answer) => Line::Ok(answer),
             Err(refusal) => Line::Error(refusal),
         },
@@ -154,7 +158,7 @@ mod tests {
     struct Fixed;
 
     impl Control for Fixed {
-        fn answer(&self, request: Request) -> BoxFuture<'_, Result<Answer, Refusal>> {
+        fn answer<'a>(&'a self, _: &'a str, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
             Box::pin(async move {
                 match request {
                     Request::Ticket { valid_s } => {

@@ -34,6 +34,9 @@ pub struct Api {
     document: Bytes,
 }
 
+/// Who asks what needs no credential.
+const NOBODY: &str = "nobody";
+
 impl Api {
     /// The API of the node behind `control`, whose figures `measured` knows,
     /// for whoever `gate` lets in. The node may be asked by its `name`.
@@ -62,7 +65,7 @@ impl Api {
                     let (by, peer) = (&caller.name, asked.peer);
                     tracing::info!(%by, %peer, method = route.method, path = asked.path(), "admin action");
                 }
-                self.perform(route.what, argument, asked).await
+                self.perform(&caller.name, route.what, argument, asked).await
             }
             Found::OtherMethods(methods) => {
                 let refusal = Refusal::new(format!("this path takes {methods}"));
@@ -85,13 +88,13 @@ impl Api {
         if what == What::Live {
             return Reply::json(StatusCode::OK, &LiveReport { live: true });
         }
-        let answer = self.control.answer(Request::Status {}).await;
+        let answer = self.control.answer(NOBODY, Request::Status {}).await;
         let ready = matches!(answer, Ok(Answer::Status(report)) if report.ready);
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Reply::json(status, &ReadyReport { ready })
     }
 
-    async fn perform(&self, what: What, argument: String, asked: Asked) -> Reply {
+    async fn perform(&self, who: &str, what: What, argument: String, asked: Asked) -> Reply {
         let request = match what {
             What::Live | What::Ready => return self.health(what).await,
             What::Document => return Reply::new(StatusCode::OK, "application/json", self.document.clone()),
@@ -107,7 +110,7 @@ impl Api {
                 Err(reply) => return reply,
             },
         };
-        match self.control.answer(request).await {
+        match self.control.answer(who, request).await {
             Ok(answer) => report(answer),
             Err(refusal) => Reply::refusal(status_of(&refusal), &refusal),
         }
@@ -130,6 +133,11 @@ fn report(answer: Answer) -> Reply {
         Answer::Ticket(ticket) => Reply::json(ok, &ticket),
         Answer::Removed(removed) => Reply::json(ok, &removed),
         Answer::Recovery(recovery) => Reply::json(ok, &recovery),
+        Answer::Users(users) => Reply::json(ok, &users),
+        Answer::Tokens(tokens) => Reply::json(ok, &tokens),
+        Answer::Secret(secret) => Reply::json(ok, &secret),
+        Answer::Gone { name } => Reply::json(ok, &serde_json::json!({ "removed": name })),
+        Answer::Audit(actions) => Reply::json(ok, &actions),
     }
 }
 

@@ -139,7 +139,8 @@ impl Guard for NodeToken {
     }
 }
 
-/// The tokens of the cluster, those that give the right to administer.
+/// The tokens and users (`NAME:PASSWORD`) of the cluster, those that have the
+/// right to administer.
 pub struct ClusterTokens {
     login: Arc<dyn Login>,
 }
@@ -154,7 +155,13 @@ impl ClusterTokens {
 impl Guard for ClusterTokens {
     fn admit<'a>(&'a self, credential: &'a str, source: IpAddr) -> BoxFuture<'a, Result<Caller, Denied>> {
         Box::pin(async move {
-            match self.login.login(source, Credential::Token(credential.to_owned())).await {
+            let shown = match credential.split_once(':') {
+                Some((user, password)) => {
+                    Credential::Password { user: user.to_owned(), password: password.to_owned() }
+                }
+                None => Credential::Token(credential.to_owned()),
+            };
+            match self.login.login(source, shown).await {
                 Ok(principal) if principal.rights.is_admin() => {
                     Ok(Caller { name: principal.name.to_string() })
                 }

@@ -70,7 +70,8 @@ pub(super) async fn bring_up(
         state: Arc::new(state.map_err(|error| unusable(&error))?),
         transport,
         trust,
-        workers: workers.map_err(|error| Failure::new(format!("cannot start threads: {error}")))?,
+        workers: workers.map_err(|error| no_threads(&error))?,
+        hashing: Workers::threads(1).map_err(|error| no_threads(&error))?,
         clock,
         entropy,
         doors: Doors {
@@ -82,6 +83,10 @@ pub(super) async fn bring_up(
     };
     let node = Node::start(parts).await.map_err(Failure::new)?;
     Ok((node, peer))
+}
+
+fn no_threads(error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot start threads: {error}"))
 }
 
 fn tuning(config: &ValidConfig, redis: SocketAddr, has_run: bool, settings: Settings) -> Tuning {
