@@ -19,6 +19,9 @@ use crate::admin::server::Control;
 /// Longest validity of a ticket, in seconds: 366 days.
 const MAX_VALID_S: u64 = 366 * 24 * 3600;
 
+/// Entries of the audit log that one answer holds.
+const AUDIT_ENTRIES: usize = 1_000;
+
 /// Says what a node has counted.
 pub trait Measured: Send + Sync + 'static {
     /// All figures of this moment.
@@ -104,6 +107,9 @@ impl Api {
             What::Status => Request::Status {},
             What::Nodes => Request::Nodes {},
             What::Groups => Request::Groups {},
+            What::Users => Request::Users {},
+            What::Tokens => Request::Tokens {},
+            What::Audit => Request::Audit { last: AUDIT_ENTRIES },
             What::RemoveNode => Request::RemoveNode { node: argument },
             What::Ticket => match ticket(asked).await {
                 Ok(request) => request,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::site::ErrorReport;
+use crate::admin::logins::{AuditReport, TokenReport, UserReport};
 use crate::admin::protocol::{GroupReport, NodeReport, RemovedReport, StatusReport, TicketReport};
 
 /// The path on which the document is served.
@@ -36,6 +37,12 @@ pub enum What {
     Groups,
     /// A join ticket.
     Ticket,
+    /// The users.
+    Users,
+    /// The tokens.
+    Tokens,
+    /// The audit log.
+    Audit,
 }
 
 /// How a type is described.
@@ -155,6 +162,24 @@ pub const ROUTES: &[Route] = &[
         takes: Some(SchemaGenerator::subschema_for::<TicketRequest>),
         gives: Gives::Json(SchemaGenerator::subschema_for::<TicketReport>),
     },
+    Route::get(
+        "/v1/users",
+        What::Users,
+        "The users and what they may do, without secrets",
+        Gives::Json(SchemaGenerator::subschema_for::<Vec<UserReport>>),
+    ),
+    Route::get(
+        "/v1/tokens",
+        What::Tokens,
+        "The tokens and what they may do, without secrets",
+        Gives::Json(SchemaGenerator::subschema_for::<Vec<TokenReport>>),
+    ),
+    Route::get(
+        "/v1/audit",
+        What::Audit,
+        "Who changed what, the last actions first",
+        Gives::Json(SchemaGenerator::subschema_for::<Vec<AuditReport>>),
+    ),
 ];
 
 fn anything(_: &mut SchemaGenerator) -> Schema {
