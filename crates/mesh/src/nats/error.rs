@@ -33,8 +33,6 @@ pub enum Refusal {
     NoRespondersNeedsHeaders,
     /// No sign of life.
     Stale,
-    /// Takes its messages too slowly.
-    SlowConsumer,
     /// The door is closing.
     Shutdown,
 }
@@ -43,7 +41,8 @@ impl Refusal {
     /// What the client reads; `None`: nats-server says nothing either.
     pub fn text(&self) -> Option<String> {
         Some(match self {
-            Self::Parse(ParseError::Arguments(_)) | Self::BadConnect => return None,
+            // A client that is told why the door closes may not come back.
+            Self::Parse(ParseError::Arguments(_)) | Self::BadConnect | Self::Shutdown => return None,
             Self::Parse(error) => error.to_string(),
             Self::InvalidPublishSubject => "Invalid Publish Subject".into(),
             Self::InvalidSubject => "Invalid Subject".into(),
@@ -62,8 +61,6 @@ impl Refusal {
             Self::BadProtocol => "invalid client protocol".into(),
             Self::NoRespondersNeedsHeaders => "no responders requires headers support".into(),
             Self::Stale => "Stale Connection".into(),
-            Self::SlowConsumer => "Slow Consumer".into(),
-            Self::Shutdown => "Server Shutdown".into(),
         })
     }
 

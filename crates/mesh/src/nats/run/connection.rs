@@ -48,6 +48,8 @@ pub(super) struct Connection<S> {
     output: Output,
     greeting: Shown,
     login: Option<Login>,
+    /// Ends when those whom this client sends to have room again.
+    pressure: Option<BoxFuture<'static, ()>>,
     news: watch::Receiver<News>,
     timer: Pin<Box<Sleep>>,
     state: State,
@@ -121,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             input: Input::default(),
             output: Output::default(),
             login: None,
+            pressure: None,
             state: State::default(),
         }
     }
@@ -149,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Ok(End::Gone);
                 }
                 Event::LoggedIn(outcome) => self.logged_in(outcome),
-                Event::Relieved => self.state.pressed = false,
+                Event::Relieved => (self.state.pressed, self.pressure) = (false, None),
                 Event::News => self.take_news(),
                 Event::Tick if !self.tick() => return Ok(End::Gone),
                 Event::Tick | Event::Emptied => {}
@@ -169,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Waits for something to do; writes meanwhile. Cancel safe.
     async fn next(&mut self) -> io::Result<Event> {
         let reads = !self.is_held_up();
-        let Self { stream, client, publisher, input, output, login, news, timer, state, .. } = self;
+        let Self { stream, client, input, output, login, pressure, news, timer, state, .. } = self;
         tokio::select! {
             biased;
             changed = news.changed(), if !state.closing => match changed {
@@ -178,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Err(_) => Ok(Event::Drained),
             },
             outcome = logged_in(login) => Ok(Event::LoggedIn(outcome)),
-            () = publisher.relieved(), if state.pressed => Ok(Event::Relieved),
+            () = relieved(pressure) => Ok(Event::Relieved),
             moved = std::future::poll_fn(|cx| poll_io(stream, client, input, output, reads, cx)) => moved,
             () = timer.as_mut() => Ok(Event::Tick),
         }
@@ -220,6 +223,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.input = input;
         self.publisher.flush();
+        if self.state.pressed && self.pressure.is_none() {
+            // Kept over wake-ups for other reasons, so that the limit of the
+            // wait holds.
+            self.pressure = Some(Box::pin(self.publisher.take_pressure().relieved()));
+        }
         if came.0 > 0 {
             self.client.came(came.0, came.1);
         }
@@ -499,6 +507,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 async fn logged_in(login: &mut Option<Login>) -> Result<Principal, LoginRefused> {
     match login {
         Some(login) => login.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn relieved(pressure: &mut Option<BoxFuture<'static, ()>>) {
+    match pressure {
+        Some(pressure) => pressure.await,
         None => std::future::pending().await,
     }
 }
