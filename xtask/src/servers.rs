@@ -126,6 +126,9 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Trouble> {
     held.iter().map(|listener| Ok(listener.local_addr().map_err(Trouble::at("free ports"))?.port())).collect()
 }
 
+/// What is added to the Redis port for the NATS port of a [`Dev`] cluster.
+const NATS_OFFSET: u16 = 2;
+
 /// What is added to the Redis port for the admin port of a [`Dev`] cluster.
 const ADMIN_OFFSET: u16 = 5;
 
@@ -133,7 +136,8 @@ const ADMIN_OFFSET: u16 = 5;
 fn free_port_for_dev(nodes: u16) -> Result<u16, Trouble> {
     let free = |first: &u16| {
         let ports = (0..nodes).map(|n| first + 10 * n);
-        let ports = ports.flat_map(|redis| [redis, redis + ADMIN_OFFSET, redis + 10_000]);
+        let ports =
+            ports.flat_map(|redis| [redis, redis + NATS_OFFSET, redis + ADMIN_OFFSET, redis + 10_000]);
         let held: Result<Vec<_>, _> = ports.map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
         held.is_ok()
     };
@@ -176,6 +180,7 @@ impl Dev {
         let port = free_port_for_dev(nodes)?;
         let mut command = Command::new(trine);
         command.args(["dev", "--json", "--nodes", &nodes.to_string(), "--redis-port", &port.to_string()]);
+        command.args(["--nats-port", &(port + NATS_OFFSET).to_string()]);
         command.args(["--admin-port", &(port + ADMIN_OFFSET).to_string()]);
         command.arg("--data").arg(&data);
         let begin = Instant::now();

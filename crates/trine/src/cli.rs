@@ -148,6 +148,12 @@ pub struct StartArgs {
     /// Address of the Redis door; beyond loopback it needs --tls and users [default: 127.0.0.1:6379].
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<SocketAddr>,
+    /// Address of the NATS door; beyond loopback it needs --tls and users [default: 127.0.0.1:4222].
+    #[arg(long, value_name = "ADDR")]
+    pub nats: Option<SocketAddr>,
+    /// Address of the NATS door over WebSocket [default: none].
+    #[arg(long, value_name = "ADDR")]
+    pub websocket: Option<SocketAddr>,
     /// Address of the admin API (HTTP); beyond loopback only with TLS [default: 127.0.0.1:7070].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
@@ -211,6 +217,9 @@ pub struct DevArgs {
     /// Port between nodes of node 1; node n uses this + 10*(n-1) [default: Redis port + 10000].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub peer_port: Option<u16>,
+    /// Port of the NATS door of node 1; node n uses this + 10*(n-1).
+    #[arg(long, value_name = "PORT", default_value_t = 4222, value_parser = clap::value_parser!(u16).range(1..))]
+    pub nats_port: u16,
     /// Port of the admin API of node 1; node n uses this + 10*(n-1).
     #[arg(long, value_name = "PORT", default_value_t = 7070, value_parser = clap::value_parser!(u16).range(1..))]
     pub admin_port: u16,

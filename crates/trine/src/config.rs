@@ -13,6 +13,8 @@ use crate::surfaces::{self, BeyondLoopback, Encryption, Surfaces};
 
 /// Port of the Redis door, as every Redis client expects it.
 pub const DEFAULT_REDIS_PORT: u16 = 6379;
+/// Port of the NATS door, as every NATS client expects it.
+pub const DEFAULT_NATS_PORT: u16 = 4222;
 /// Port of the admin API.
 pub const DEFAULT_ADMIN_PORT: u16 = 7070;
 /// What is added to the Redis port for the port between nodes (Redis Cluster's
@@ -37,6 +39,11 @@ pub struct Config {
     /// Address of the Redis door. Default `127.0.0.1:6379`. Beyond loopback it
     /// needs TLS and users.
     pub redis: Option<SocketAddr>,
+    /// Address of the NATS door. Default `127.0.0.1:4222`. Beyond loopback it
+    /// needs TLS and users.
+    pub nats: Option<SocketAddr>,
+    /// Address of the NATS door over WebSocket. Default: none.
+    pub websocket: Option<SocketAddr>,
     /// Address of the admin API, which speaks HTTP. Default `127.0.0.1:7070`.
     /// Beyond loopback it needs TLS (`tls`); it always needs a credential.
     pub admin: Option<SocketAddr>,
@@ -54,12 +61,9 @@ pub struct Config {
     /// Bytes of one file of the write-ahead log, 1 to 1024 MiB, default 64.
     /// Smaller files free space sooner; larger ones sync fewer file lengths.
     pub log_segment_mib: Option<u32>,
-    /// Threads for consensus, 1 to 64, default 2.
-    pub raft_threads: Option<u16>,
-    /// Threads for client connections, 1 to 64; default: cores, at most 4.
-    pub front_threads: Option<u16>,
-    /// Threads for applying and long reads, 1 to 64; default: cores, at most 4.
-    pub state_threads: Option<u16>,
+    /// How many threads work on what.
+    #[serde(default)]
+    pub threads: Threads,
     /// Open client connections, 1 to 100000, default 10000. Each costs a file
     /// descriptor and some KiB.
     pub max_clients: Option<u32>,
@@ -74,6 +78,29 @@ pub struct Config {
     pub beyond_loopback: BeyondLoopback,
 }
 
+/// Threads, as they stand in a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threads {
+    /// For consensus, 1 to 64, default 2.
+    pub raft: Option<u16>,
+    /// For client connections, 1 to 64; default: cores, at most 4.
+    pub front: Option<u16>,
+    /// For applying and long reads, 1 to 64; default: cores, at most 4.
+    pub state: Option<u16>,
+}
+
+/// Threads, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidThreads {
+    /// For consensus.
+    pub raft: usize,
+    /// For client connections.
+    pub front: usize,
+    /// For applying and long reads.
+    pub state: usize,
+}
+
 /// Settings that were checked: every value is present and in range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidConfig {
@@ -83,6 +110,10 @@ pub struct ValidConfig {
     pub name: String,
     /// Address of the Redis door.
     pub redis: SocketAddr,
+    /// Address of the NATS door.
+    pub nats: SocketAddr,
+    /// Address of the NATS door over WebSocket.
+    pub websocket: Option<SocketAddr>,
     /// Address of the admin API.
     pub admin: SocketAddr,
     /// Listening address for other nodes.
@@ -95,12 +126,8 @@ pub struct ValidConfig {
     pub log: String,
     /// Size of a log segment in bytes.
     pub log_segment_bytes: u64,
-    /// Threads for consensus.
-    pub raft_threads: usize,
-    /// Threads for client connections.
-    pub front_threads: usize,
-    /// Threads for applying and long reads.
-    pub state_threads: usize,
+    /// How many threads work on what.
+    pub threads: ValidThreads,
     /// Open client connections.
     pub max_clients: usize,
     /// How surfaces are encrypted, and what is allowed beyond loopback.
@@ -168,19 +195,21 @@ impl Config {
             Some(path) => Self::from_file(path)?,
             None => Self::default(),
         };
-        let StartArgs { data, name, redis, admin, peer, advertise, partitions, log, threads, doors, .. } =
-            args.clone();
+        let StartArgs { data, name, redis, nats, websocket, admin, peer, .. } = args.clone();
+        let StartArgs { advertise, partitions, log, threads, doors, .. } = args.clone();
         config.data = data.or(config.data);
         config.name = name.or(config.name);
         config.redis = redis.or(config.redis);
+        config.nats = nats.or(config.nats);
+        config.websocket = websocket.or(config.websocket);
         config.admin = admin.or(config.admin);
         config.peer = peer.or(config.peer);
         config.advertise = advertise.or(config.advertise);
         config.partitions = partitions.or(config.partitions);
         config.log = log.or(config.log);
-        config.raft_threads = threads.or(config.raft_threads);
-        config.front_threads = threads.or(config.front_threads);
-        config.state_threads = threads.or(config.state_threads);
+        for given in [&mut config.threads.raft, &mut config.threads.front, &mut config.threads.state] {
+            *given = threads.or(*given);
+        }
         config.tls.extend(doors.tls);
         config.beyond_loopback.plain_text.extend(doors.allow_plain_text_beyond_loopback);
         config.beyond_loopback.no_users.extend(doors.allow_no_users_beyond_loopback);
@@ -194,6 +223,7 @@ impl Config {
     pub fn validate(self) -> Result<ValidConfig, ConfigError> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let redis = self.redis.unwrap_or(SocketAddr::new(loopback, DEFAULT_REDIS_PORT));
+        let nats = self.nats.unwrap_or(SocketAddr::new(loopback, DEFAULT_NATS_PORT));
         let admin = self.admin.unwrap_or(SocketAddr::new(loopback, DEFAULT_ADMIN_PORT));
         let peer = match self.peer {
             Some(peer) => peer,
@@ -210,10 +240,16 @@ impl Config {
         let surfaces = Surfaces::new(self.tls, self.beyond_loopback)?;
         surfaces.exposure(surfaces::REDIS).check_transport(surfaces::REDIS, redis)?;
         surfaces.exposure(surfaces::ADMIN).check_transport(surfaces::ADMIN, admin)?;
+        surfaces.exposure(surfaces::NATS).check_transport(surfaces::NATS, nats)?;
+        if let Some(websocket) = self.websocket {
+            surfaces.exposure(surfaces::WEBSOCKET).check_transport(surfaces::WEBSOCKET, websocket)?;
+        }
         Ok(ValidConfig {
             data: self.data.unwrap_or_else(|| PathBuf::from(crate::admin::DEFAULT_DATA)),
             name: valid_name(self.name)?,
             redis,
+            nats,
+            websocket: self.websocket,
             admin,
             peer,
             advertise: valid_advertise(peer, self.advertise)?,
@@ -230,9 +266,11 @@ impl Config {
                 (1..=1024).contains(&segment_mib),
                 "1 to 1024",
             )?) << 20,
-            raft_threads: threads("raft_threads", self.raft_threads, 2)?,
-            front_threads: threads("front_threads", self.front_threads, cores)?,
-            state_threads: threads("state_threads", self.state_threads, cores)?,
+            threads: ValidThreads {
+                raft: threads("threads.raft", self.threads.raft, 2)?,
+                front: threads("threads.front", self.threads.front, cores)?,
+                state: threads("threads.state", self.threads.state, cores)?,
+            },
             max_clients: in_range(
                 "max_clients",
                 max_clients as usize,
@@ -332,6 +370,7 @@ mod tests {
     fn empty_file_gives_the_documented_defaults() {
         let config = parse("").expect("all keys have defaults");
         assert_eq!(config.redis.to_string(), "127.0.0.1:6379");
+        assert_eq!(config.nats.to_string(), "127.0.0.1:4222");
         assert_eq!(config.admin.to_string(), "127.0.0.1:7070");
         assert_eq!(config.peer.to_string(), "127.0.0.1:16379");
         assert_eq!((config.partitions, config.log.as_str()), (16, "info"));
@@ -352,13 +391,14 @@ mod tests {
             ("tls.reddis = \"auto\"", "tls", "redis and websocket"),
             ("beyond_loopback.plain = []", "plain", "plain_text"),
             ("admin = \"0.0.0.0:7070\"", "admin", "--tls admin=auto"),
+            ("nats = \"0.0.0.0:4222\"", "nats", "--tls nats=auto"),
             ("redis = \"127.0.0.1:60000\"", "redis", "peer"),
             ("peer = \"0.0.0.0:1\"", "peer", "advertise"),
             ("advertise = \"0.0.0.0:1\"", "advertise", "reach"),
             ("name = \"a b\"", "name", "characters"),
             ("log = \"info,=,=\"", "log", "debug"),
             ("log_segment_mib = 0", "log_segment_mib", "1 to 1024"),
-            ("raft_threads = 65", "raft_threads", "1 to 64"),
+            ("threads.raft = 65", "threads.raft", "1 to 64"),
             ("max_clients = 0", "max_clients", "100000"),
         ];
         for (text, key, allowed) in cases {

@@ -19,6 +19,7 @@ struct Door {
     node: u16,
     pid: u32,
     redis: String,
+    nats: String,
     admin: String,
     data: String,
 }
@@ -31,6 +32,7 @@ pub async fn run(args: &DevArgs, json: bool) -> Result<(), Failure> {
     let specs = layout(args)?;
     for spec in &specs {
         local::require_free(spec.redis, &format!("Redis door of node {}", spec.n), "--redis-port PORT")?;
+        local::require_free(spec.nats, &format!("NATS door of node {}", spec.n), "--nats-port PORT")?;
         local::require_free(spec.admin, &format!("admin API of node {}", spec.n), "--admin-port PORT")?;
         local::require_free(spec.peer, &format!("peer port of node {}", spec.n), "--peer-port PORT")?;
     }
@@ -83,8 +85,15 @@ fn layout(args: &DevArgs) -> Result<Vec<NodeSpec>, Failure> {
         .map(|n| {
             let redis = port(args.redis_port, n, "--redis-port")?;
             let peer = port(peer_port, n, "--peer-port")?;
-            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port(args.admin_port, n, "--admin-port")?));
-            Ok(NodeSpec { partitions: Some(partitions), admin, ..NodeSpec::local(&data, n, redis, peer) })
+            let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let nats = at(port(args.nats_port, n, "--nats-port")?);
+            let admin = at(port(args.admin_port, n, "--admin-port")?);
+            Ok(NodeSpec {
+                partitions: Some(partitions),
+                nats,
+                admin,
+                ..NodeSpec::local(&data, n, redis, peer)
+            })
         })
         .collect()
 }
@@ -96,6 +105,7 @@ fn announce(nodes: &[NodeProcess], args: &DevArgs, json: bool) -> Result<(), Fai
             node: node.spec.n,
             pid: node.pid,
             redis: node.spec.redis.to_string(),
+            nats: node.spec.nats.to_string(),
             admin: node.spec.admin.to_string(),
             data: node.spec.data.display().to_string(),
         })
@@ -106,7 +116,10 @@ fn announce(nodes: &[NodeProcess], args: &DevArgs, json: bool) -> Result<(), Fai
     }
     for door in &doors {
         let (node, pid, redis) = (door.node, door.pid, port_of(&door.redis));
-        println!("node {node}  pid {pid:<7}  redis-cli -p {redis}  admin http://{}", door.admin);
+        println!(
+            "node {node}  pid {pid:<7}  redis-cli -p {redis}  nats://{}  admin http://{}",
+            door.nats, door.admin
+        );
     }
     let flag = match args.data.to_str() {
         Some(crate::admin::DEFAULT_DEV_DATA) => String::new(),
@@ -196,14 +209,24 @@ mod tests {
 
     fn args(redis_port: u16) -> DevArgs {
         let data = "trine-dev".into();
-        DevArgs { nodes: 3, data, redis_port, peer_port: None, admin_port: 7070, partitions: None }
+        DevArgs {
+            nodes: 3,
+            data,
+            redis_port,
+            peer_port: None,
+            nats_port: 4222,
+            admin_port: 7070,
+            partitions: None,
+        }
     }
 
     #[test]
     fn ports_follow_the_documented_steps() {
         let layout = layout(&args(6379)).expect("fits");
-        let ports: Vec<_> = layout.iter().map(|s| (s.redis.port(), s.peer.port(), s.admin.port())).collect();
-        assert_eq!(ports, [(6379, 16379, 7070), (6389, 16389, 7080), (6399, 16399, 7090)]);
+        let ports: Vec<_> =
+            layout.iter().map(|s| [s.redis, s.peer, s.nats, s.admin].map(|door| door.port())).collect();
+        let expected = [[6379, 16379, 4222, 7070], [6389, 16389, 4232, 7080], [6399, 16399, 4242, 7090]];
+        assert_eq!(ports, expected);
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
 //! | [`http`] | the admin API and other HTTP doors |
+//! | [`nats`] | the NATS door of a node |
 //! | [`nats_server`] | the same binary called as `nats-server` |
 //! | [`admin`] | the admin socket: protocol, server, client, reports |
 
@@ -39,6 +40,7 @@ pub mod failure;
 pub mod http;
 pub mod local;
 pub mod login;
+pub mod nats;
 pub mod nats_server;
 pub mod node;
 pub mod private;

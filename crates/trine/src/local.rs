@@ -50,6 +50,8 @@ pub struct NodeSpec {
     pub data: PathBuf,
     /// Address of the Redis door.
     pub redis: SocketAddr,
+    /// Address of the NATS door.
+    pub nats: SocketAddr,
     /// Address of the admin API.
     pub admin: SocketAddr,
     /// Address for other nodes.
@@ -61,14 +63,15 @@ pub struct NodeSpec {
 }
 
 impl NodeSpec {
-    /// Node `n` below `root` on these loopback ports. Its admin API is on any
-    /// free one: its status says on which.
+    /// Node `n` below `root` on these loopback ports. Its NATS door and its admin
+    /// API are on any free ones: its status says on which.
     pub fn local(root: &Path, n: u16, redis_port: u16, peer_port: u16) -> Self {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             n,
             data: node_folder(root, n),
             redis: at(redis_port),
+            nats: at(0),
             admin: at(0),
             peer: at(peer_port),
             partitions: None,
@@ -118,7 +121,7 @@ impl NodeProcess {
         command.arg("start").arg("--data").arg(&spec.data);
         command.args(["--name", &format!("node{}", spec.n)]);
         command.args(["--redis", &spec.redis.to_string(), "--peer", &spec.peer.to_string()]);
-        command.args(["--admin", &spec.admin.to_string()]);
+        command.args(["--nats", &spec.nats.to_string(), "--admin", &spec.admin.to_string()]);
         command.args(["--parent", &std::process::id().to_string()]);
         // Several nodes share the cores: more threads would only change places.
         command.args(["--threads", "1"]);

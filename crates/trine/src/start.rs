@@ -26,6 +26,7 @@ use crate::http::api::Api;
 use crate::http::guard::{ClusterTokens, Gate, NodeToken};
 use crate::http::limits::{self, HttpLimits};
 use crate::http::metrics::node::NodeMeasures;
+use crate::nats::{self, NatsDoor};
 use crate::node::Node;
 use crate::private::make_private;
 use crate::seams::OsEntropy;
@@ -58,8 +59,8 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
         Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
     let ticket = args.join.as_deref().map(ticket::read_ticket).transpose()?;
     log_to_standard_error(&config.log);
-    let raft = runtime("raft", config.raft_threads)?;
-    let front = runtime("front", config.front_threads)?;
+    let raft = runtime("raft", config.threads.raft)?;
+    let front = runtime("front", config.threads.front)?;
     let outcome = raft.block_on(serve(config, ticket, front.handle()));
     front.shutdown_timeout(Duration::from_secs(1));
     raft.shutdown_timeout(Duration::from_secs(1));
@@ -82,29 +83,38 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     let began = Instant::now();
     let listener = bind_redis(&config, front)?;
     let http = Arc::new(bind_admin(&config, front)?);
+    let bound = nats::bind(&config, front)?;
     let redis = listener.local_addr();
     make_private(&config.data)?;
     let tls = encryption(&config, surfaces::REDIS, redis)?;
     let up = tokio::select! {
         biased;
         () = stop.wait() => return Ok(()),
-        up = bring_up::bring_up(&config, ticket, redis) => up?,
+        up = bring_up::bring_up(&config, ticket, redis, bound.doors()) => up?,
     };
     let (node, peer) = up;
-    config
-        .surfaces
-        .exposure(surfaces::REDIS)
-        .check_users(surfaces::REDIS, redis, node.logins.has_users())
-        .map_err(|error| Failure::new(error).usage())?;
+    let nats = bound.clients.local_addr();
+    for (surface, address) in [(surfaces::REDIS, redis), (surfaces::NATS, nats)] {
+        let exposure = config.surfaces.exposure(surface);
+        exposure
+            .check_users(surface, address, node.logins.has_users())
+            .map_err(|error| Failure::new(error).usage())?;
+    }
+    let door = open_nats(&config, bound, &node, front)?;
     let api = http.local_addr();
-    let doors = protocol::Doors { redis: redis.to_string(), admin: api.to_string(), peer: peer.to_string() };
+    let doors = protocol::Doors {
+        redis: redis.to_string(),
+        nats: nats.to_string(),
+        admin: api.to_string(),
+        peer: peer.to_string(),
+    };
     let control = Arc::new(NodeControl::new(node.clone(), doors));
-    let http = serve_admin(&config, http, control.clone(), &node, front)?;
+    let http = serve_admin(&config, http, control.clone(), (&node, &door), front)?;
     let admin = AdminServer::start(&config.data, control)
         .map_err(|error| Failure::new(format!("cannot make the admin socket: {error}")))?;
     let serving = front.spawn(node.database.clone().serve(listener, tls));
     let number = node.cluster.number();
-    tracing::info!(%number, %redis, admin = %api, %peer, took = ?began.elapsed(), "serving");
+    tracing::info!(%number, %redis, %nats, admin = %api, %peer, took = ?began.elapsed(), "serving");
     let failed = tokio::select! {
         biased;
         failed = node.failed() => Some(failed),
@@ -114,7 +124,9 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
         return Err(Failure::new(failed));
     }
     tracing::info!("handing over and stopping");
+    door.lame_duck();
     http.stop().await;
+    door.close().await;
     node.stop(HAND_OVER_LIMIT).await;
     serving.abort();
     drop(admin);
@@ -161,12 +173,28 @@ fn bind_admin(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure>
     .map_err(|error| Failure::new(error).hint("choose another address with --admin ADDR"))
 }
 
+/// Lets NATS clients in.
+fn open_nats(
+    config: &ValidConfig,
+    bound: nats::Bound,
+    node: &Node,
+    front: &Handle,
+) -> Result<NatsDoor, Failure> {
+    let parts = nats::NodeParts {
+        bus: node.mesh.bus().clone(),
+        login: Arc::new(node.logins.clone()),
+        meta: node.cluster.meta(),
+        number: node.cluster.number(),
+    };
+    NatsDoor::open(config, bound, parts, front)
+}
+
 /// Serves the admin API, to whoever has the node's token.
 fn serve_admin(
     config: &ValidConfig,
     listener: Arc<Listener>,
     control: Arc<NodeControl>,
-    node: &Node,
+    (node, door): (&Node, &NatsDoor),
     front: &Handle,
 ) -> Result<HttpServer, Failure> {
     let token = NodeToken::open(&config.data, &OsEntropy)
@@ -176,7 +204,11 @@ fn serve_admin(
     let measures = NodeMeasures::new(
         node.clone(),
         bring_up::resident_bytes,
-        vec![("redis", Box::new(move || database.clients())), ("admin", Box::new(move || own.connections()))],
+        vec![
+            ("redis", Box::new(move || database.clients())),
+            ("nats", Box::new(door.connections())),
+            ("admin", Box::new(move || own.connections())),
+        ],
     );
     let gate = Gate::new(vec![Arc::new(token), Arc::new(ClusterTokens::new(Arc::new(node.logins.clone())))]);
     let api = Api::new(control, Arc::new(measures), gate, config.name.clone());

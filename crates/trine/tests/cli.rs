@@ -75,9 +75,9 @@ fn settings_that_do_not_fit_are_named() {
     assert!(!std::path::Path::new(data).exists(), "nothing is made before the settings are checked");
 
     let config = dir.path().join("trine.toml");
-    std::fs::write(&config, "partitions = 16\nraft_thread = 2\n").expect("written");
+    std::fs::write(&config, "partitions = 16\npartition = 2\n").expect("written");
     let config = config.to_str().expect("text");
-    refused(&["start", "--config", config], 2, &["raft_thread", "line 2"]);
+    refused(&["start", "--config", config], 2, &["partition", "line 2"]);
 }
 
 #[test]
@@ -101,9 +101,10 @@ fn a_taken_port_names_the_flag_that_moves_it() {
     let address = taken.local_addr().expect("bound").to_string();
     let port = taken.local_addr().expect("bound").port().to_string();
     let data = dir.path().to_str().expect("text");
-    for flag in ["--redis", "--peer", "--admin"] {
+    for flag in ["--redis", "--peer", "--admin", "--nats"] {
         let of = |name| if name == flag { address.as_str() } else { "127.0.0.1:0" };
         let doors = ["--redis", of("--redis"), "--peer", of("--peer"), "--admin", of("--admin")];
+        let doors = [&doors[..], &["--nats", of("--nats")]].concat();
         refused(&[&["start", "--data", data][..], &doors].concat(), 1, &[&address, flag]);
     }
     refused(&["dev", "--data", data, "--redis-port", &port, "--peer-port", "1"], 1, &[&port, "--redis-port"]);

@@ -165,6 +165,8 @@ async fn refused_join(spec: &NodeSpec, ticket: &str) -> String {
         &redis,
         "--peer",
         &peer,
+        "--nats",
+        "127.0.0.1:0",
         "--admin",
         "127.0.0.1:0",
         "--join",
@@ -283,7 +285,7 @@ async fn a_data_directory_has_one_process() {
     let nodes = cluster(dir.path(), 1).await;
     let data = nodes[0].spec.data.to_str().expect("text").to_owned();
     let any = "127.0.0.1:0";
-    let args = ["start", "--data", &data, "--redis", any, "--peer", any, "--admin", any];
+    let args = ["start", "--data", &data, "--redis", any, "--peer", any, "--nats", any, "--admin", any];
     let (code, _, error) = trine(&args, "").await;
     assert!(code == Some(1) && error.contains("another process"), "{error}");
 }

@@ -74,7 +74,7 @@ pub(super) fn start() -> Result<Vec<Line>, Trouble> {
     for name in ["a new node starts and serves within 1 s", "a restarted node serves within 1 s"] {
         let mut command = Command::new(&trine);
         command.args(["start", "--redis", &format!("127.0.0.1:{}", ports[0])]);
-        command.args(["--admin", &format!("127.0.0.1:{}", ports[2])]);
+        command.args(["--admin", &format!("127.0.0.1:{}", ports[2]), "--nats", "127.0.0.1:0"]);
         command
             .args(["--peer", &format!("127.0.0.1:{}", ports[1]), "--data"])
             .arg(folder.path().join("node"));

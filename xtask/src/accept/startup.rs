@@ -71,7 +71,7 @@ impl Node {
         let any = "127.0.0.1:0";
         let mut start = command(trine, &["start", "--data"]);
         start.arg(data).args(["--redis", &format!("127.0.0.1:{}", ports[0])]);
-        start.args(["--peer", &format!("127.0.0.1:{}", ports[1]), "--admin", any]);
+        start.args(["--peer", &format!("127.0.0.1:{}", ports[1]), "--nats", any, "--admin", any]);
         if let Some(ticket) = ticket {
             start.args(["--join", &format!("@{ticket}")]);
         }
@@ -99,6 +99,7 @@ fn refused(trine: &Path, place: &Path, name: &str, words: &[&str]) -> Line {
     let data = place.join(name.replace(' ', "-"));
     let mut start = command(trine, &["start", "--data"]);
     start.arg(data).args(["--peer", &format!("127.0.0.1:{}", ports[0]), "--admin", "127.0.0.1:0"]);
+    start.args(["--nats", "127.0.0.1:0"]);
     if !words.contains(&"--redis") {
         start.args(["--redis", &format!("127.0.0.1:{}", ports[1])]);
     }

@@ -234,6 +234,8 @@ pub struct StatusReport {
 pub struct Doors {
     /// Address of the Redis door.
     pub redis: String,
+    /// Address of the NATS door.
+    pub nats: String,
     /// Address of the admin API.
     pub admin: String,
     /// Address for other nodes.

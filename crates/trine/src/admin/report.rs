@@ -44,6 +44,7 @@ pub fn status(report: &StatusReport) -> String {
         report.cluster, report.nodes, report.partitions
     );
     let _ = writeln!(text, "redis      {}", report.doors.redis);
+    let _ = writeln!(text, "nats       {}", report.doors.nats);
     let _ = writeln!(text, "admin      {}", report.doors.admin);
     let _ = writeln!(text, "peer       {}", report.doors.peer);
     let _ = writeln!(text, "tolerates  {}", tolerance(report.tolerates));

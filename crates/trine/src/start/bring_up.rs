@@ -1,7 +1,6 @@
 //! Everything between the disk and the database: files, identity, membership,
 //! network, and then the node.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +38,7 @@ pub(super) async fn bring_up(
     config: &ValidConfig,
     ticket: Option<Ticket>,
     redis: SocketAddr,
+    doors: Vec<(String, SocketAddr)>,
 ) -> Result<(Node, SocketAddr), Failure> {
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(OsEntropy));
     let settings = ClusterConfig::default().validate().map_err(Failure::new)?;
@@ -62,7 +62,7 @@ pub(super) async fn bring_up(
     belong(config, &mut directory, &transport, ticket, (&*clock, &*entropy, &settings)).await?;
     trust.send_replace(membership::trust(&directory).map_err(|error| unusable(&error))?);
     let state = FjallStore::open(&config.data.join(STATE_FOLDER), FjallConfig::default());
-    let workers = Workers::threads(config.state_threads);
+    let workers = Workers::threads(config.threads.state);
     let parts = NodeParts {
         directory,
         disk,
@@ -76,7 +76,7 @@ pub(super) async fn bring_up(
         entropy,
         doors: Doors {
             peers: vec![config.advertise.unwrap_or(peer)],
-            clients: BTreeMap::from([(REDIS_DOOR.to_owned(), redis)]),
+            clients: doors.into_iter().chain([(REDIS_DOOR.to_owned(), redis)]).collect(),
         },
         resident_bytes,
         tuning: tuning(config, redis, has_run, settings),
