@@ -126,6 +126,17 @@ impl Score {
     }
 }
 
+/// Whether at least `wanted` per cent of the tests that can run here pass,
+/// and the figure.
+///
+/// # Errors
+/// They cannot be obtained or built.
+pub(crate) fn verdict(wanted: f64) -> Result<(bool, String), Trouble> {
+    let score = nats(None, false)?;
+    let figure = score.report().lines().next_back().unwrap_or_default().to_owned();
+    Ok((score.share() >= wanted && score.holds(), figure))
+}
+
 /// Runs the tests and prints how they ended; whether that is as the list says.
 pub(crate) fn report(only: Option<&str>, share: bool) -> bool {
     match nats(only, share) {

@@ -16,14 +16,8 @@ mod pressure;
 mod speed;
 
 pub(super) const PEERS: &[Experiment] = &[
-    missing("conformance", || {
-        let promise = "at least 95 % of async-nats' own core tests pass";
-        Ok(vec![Line::not_run(promise, "`cargo xtask conformance nats` is not there yet")])
-    }),
-    missing("clients", || {
-        let promise = "unmodified nats-py, nats.js and nats.go";
-        Ok(vec![Line::not_run(promise, "their tests are not there yet")])
-    }),
+    short("conformance", outside::conformance),
+    short("clients", outside::clients),
     short("speed", speed::thresholds),
     missing("direct request", || {
         let promise = "direct request between nodes: under 40 us median where plain TCP takes 13 us";

@@ -1,5 +1,6 @@
 //! Unmodified clients against three real nodes: redis-py, its cluster client,
-//! redis-cli and redis-benchmark. Python's packages live below `target/`.
+//! redis-cli and redis-benchmark; nats-py, NATS for Node and nats.go. Their
+//! packages live below `target/`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,16 +23,28 @@ impl Part for Clients {
 
 /// Runs them against a build.
 pub(crate) fn tests() -> Result<Count, Trouble> {
+    tests_named("")
+}
+
+/// Those whose name holds `word`.
+pub(crate) fn tests_named(word: &str) -> Result<Count, Trouble> {
     let python = python()?;
     let trine = product()?;
-    let mut tests = command(python, &["-m", "pytest", "-q", "--color=no", "-rf", "tests/python"]);
+    let options = ["-m", "pytest", "-q", "--color=no", "-rfs", "-k", word, "tests/python"];
+    let mut tests = command(python, &options);
     let finished = run(tests.env("TRINE", trine), Duration::from_mins(15))?;
     let closing = finished.tail(1);
     let failed = before(&closing, "failed") + before(&closing, "error") + before(&closing, "errors");
     let passed = before(&closing, "passed");
     let silent = u64::from(failed == 0 && (!finished.success || passed == 0));
-    let report = if finished.success { closing } else { finished.tail(150) };
+    let report = if finished.success { closing + &not_run(&finished.output) } else { finished.tail(150) };
     Ok(Count { passed, failed: failed + silent, report })
+}
+
+/// What was not run and why, as pytest says at its end.
+fn not_run(output: &str) -> String {
+    let lines = output.lines().filter_map(|line| line.split_once("NOT RUN: "));
+    lines.map(|(_, why)| ["\nNOT RUN: ", why].concat()).collect()
 }
 
 /// A Python with the packages of `tests/python/requirements.txt`.

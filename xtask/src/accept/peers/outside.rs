@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::accept::Line;
 use crate::command::{Trouble, cargo, run};
-use crate::parts::crates;
+use crate::conformance;
 use crate::parts::simulator;
+use crate::parts::{clients, crates};
 
 /// How long the tests of one room may take.
 const LIMIT: Duration = Duration::from_mins(15);
@@ -32,6 +33,24 @@ const SECURITY: &[Shown] = &[
         package: "trine-cluster",
         binary: None,
         filter: "ticket",
+    },
+    Shown {
+        promise: "NATS door: a subscriber to `>` sees nothing that it has no right to",
+        package: "trine-mesh",
+        binary: None,
+        filter: "sees_only_what_it_may",
+    },
+    Shown {
+        promise: "NATS door: nobody gets in without the right password, or in silence",
+        package: "trine-mesh",
+        binary: None,
+        filter: "nats::run::tests::nobody_gets_in",
+    },
+    Shown {
+        promise: "NATS door: any bytes, cut anywhere, do not harm it",
+        package: "trine-mesh",
+        binary: None,
+        filter: "nats::parser",
     },
     Shown {
         promise: "admin API: nothing but health without a credential",
@@ -64,6 +83,23 @@ const SECURITY: &[Shown] = &[
         filter: "without_sense",
     },
 ];
+
+/// The client library's own tests.
+pub(super) fn conformance() -> Result<Vec<Line>, Trouble> {
+    let promise = "at least 95 % of async-nats' own core tests pass";
+    let (enough, figure) = conformance::verdict(95.0)?;
+    Ok(vec![Line::of(enough, promise, figure)])
+}
+
+/// Unmodified clients in three languages.
+pub(super) fn clients() -> Result<Vec<Line>, Trouble> {
+    let promise = "unmodified nats-py, nats.js and nats.go";
+    let count = clients::tests_named("nats")?;
+    if count.report.contains("NOT RUN") {
+        return Ok(vec![Line::not_run(promise, count.report)]);
+    }
+    Ok(vec![Line::of(count.failed == 0 && count.passed > 0, promise, count.report)])
+}
 
 /// Each attack as a test.
 pub(super) fn security() -> Result<Vec<Line>, Trouble> {
