@@ -5,6 +5,7 @@
 
 mod fjall;
 mod ordered;
+mod row_key;
 #[cfg(test)]
 mod suite;
 mod transaction;
@@ -14,6 +15,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+use self::row_key::RowKey;
 
 pub use self::fjall::{FjallConfig, FjallStore};
 pub use ordered::OrderedStore;
@@ -110,7 +113,7 @@ pub trait StateStore: Send + Sync + 'static {
 /// Changes that take effect together. A later change of a key wins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    changes: BTreeMap<Bytes, Option<Bytes>>,
+    changes: BTreeMap<RowKey, Option<Bytes>>,
 }
 
 impl Batch {
@@ -122,22 +125,12 @@ impl Batch {
 
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.changes.insert(key.into(), Some(value.into()));
+        self.changes.insert(RowKey::new(key.into()), Some(value.into()));
     }
 
     /// Removes `key`, if it is there.
     pub fn delete(&mut self, key: impl Into<Bytes>) {
-        self.changes.insert(key.into(), None);
-    }
-
-    /// The changes by key; `None` removes.
-    pub fn changes(&self) -> &BTreeMap<Bytes, Option<Bytes>> {
-        &self.changes
-    }
-
-    /// The changes by value.
-    pub fn into_changes(self) -> BTreeMap<Bytes, Option<Bytes>> {
-        self.changes
+        self.changes.insert(RowKey::new(key.into()), None);
     }
 
     /// How many changes.

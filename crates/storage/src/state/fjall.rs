@@ -6,6 +6,7 @@
 //! fjall keeps its own files by itself, outside the [`crate::Disk`] seam: the
 //! simulator uses the ordered twin instead.
 
+mod marks;
 mod recent;
 mod space;
 

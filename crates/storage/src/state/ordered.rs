@@ -219,11 +219,11 @@ impl Keyspace for OrderedKeyspace {
         }
         let rows = Arc::make_mut(&mut store.space(&self.name, self.id)?.rows);
         let before = batch
-            .into_changes()
+            .changes
             .into_iter()
-            .map(|(key, value)| {
-                let old = set(rows, key.clone(), value);
-                (key, old)
+            .map(|(row, value)| {
+                let old = set(rows, row.key.clone(), value);
+                (row.key, old)
             })
             .collect();
         store.undo.push(Undo::Rows { name: self.name.clone(), before });

@@ -3,16 +3,18 @@
 //! maintains the digest by which replicas compare their states.
 //!
 //! The digest of a keyspace is the sum, modulo 2^64, of [`row_hash`] over its
-//! rows: a put takes the old row's hash out and adds the new one's, so it
+//! rows: a changed row's old hash is taken out and its last one added, so it
 //! costs no scan and does not depend on the order of changes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::row_key::RowKey;
 use super::{Batch, Rows, StateError, View, is_empty_range};
 
 /// What one row adds to the digest of its keyspace.
@@ -25,33 +27,53 @@ pub fn row_hash(key: &[u8], value: &[u8]) -> u64 {
 /// that reading a row and then writing it reads it once.
 const REMEMBERED_READS: usize = 1024;
 
+/// What a transaction knows of a row.
+enum Row {
+    /// What is below, unchanged so far.
+    Read(Option<Bytes>),
+    /// It was changed; what is below adds `below` to the digest.
+    Changed { below: u64, value: Option<Bytes> },
+}
+
+impl Row {
+    fn value(&self) -> Option<Bytes> {
+        match self {
+            Self::Read(value) | Self::Changed { value, .. } => value.clone(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    rows: BTreeMap<RowKey, Row>,
+    /// How many of them are unchanged.
+    reads: usize,
+}
+
+/// What a row adds to the digest; nothing if there is none.
+fn share(key: &[u8], value: Option<&Bytes>) -> u64 {
+    value.map_or(0, |value| row_hash(key, value))
+}
+
 /// Changes over a [`View`] that are not committed yet. After a read has
 /// failed the transaction can no longer become a batch, so that a caller who
 /// has no way to report the failure cannot commit a wrong result.
 pub struct Transaction<'a> {
     base: &'a dyn View,
-    changes: BTreeMap<Bytes, Option<Bytes>>,
-    digest_delta: u64,
     // A transaction has one user; the lock (never contended) only lets reads
     // through `&self` be remembered while the type stays `Sync`.
-    reads: Mutex<BTreeMap<Bytes, Option<Bytes>>>,
+    known: Mutex<Known>,
     failure: OnceLock<StateError>,
 }
 
 impl<'a> Transaction<'a> {
     /// A transaction over the rows of `base`, which must not change meanwhile.
     pub fn new(base: &'a dyn View) -> Self {
-        Self {
-            base,
-            changes: BTreeMap::new(),
-            digest_delta: 0,
-            reads: Mutex::default(),
-            failure: OnceLock::new(),
-        }
+        Self { base, known: Mutex::default(), failure: OnceLock::new() }
     }
 
-    fn reads(&self) -> MutexGuard<'_, BTreeMap<Bytes, Option<Bytes>>> {
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn noted<T>(&self, result: Result<T, StateError>) -> Result<T, StateError> {
@@ -61,28 +83,24 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    fn base_row(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        if let Some(known) = self.reads().get(key) {
-            return Ok(known.clone());
-        }
-        let value = self.noted(self.base.get(key))?;
-        let mut reads = self.reads();
-        if reads.len() >= REMEMBERED_READS {
-            reads.clear();
-        }
-        reads.insert(Bytes::copy_from_slice(key), value.clone());
-        Ok(value)
-    }
-
     /// The value of `key`, with this transaction's changes.
     ///
     /// # Errors
     /// [`StateError::Failed`]; the transaction is then lost.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        match self.changes.get(key) {
-            Some(changed) => Ok(changed.clone()),
-            None => self.base_row(key),
+        let row = RowKey::probe(key);
+        let mut known = self.known();
+        if let Some(row) = known.rows.get(&row) {
+            return Ok(row.value());
         }
+        let value = self.noted(self.base.get(key))?;
+        if known.reads >= REMEMBERED_READS {
+            known.rows.retain(|_, row| matches!(row, Row::Changed { .. }));
+            known.reads = 0;
+        }
+        known.reads += 1;
+        known.rows.insert(row, Row::Read(value.clone()));
+        Ok(value)
     }
 
     /// Sets `key` to `value`.
@@ -102,13 +120,28 @@ impl<'a> Transaction<'a> {
     }
 
     fn change(&mut self, key: Bytes, value: Option<Bytes>) -> Result<(), StateError> {
-        if let Some(old) = self.get(&key)? {
-            self.digest_delta = self.digest_delta.wrapping_sub(row_hash(&key, &old));
+        let key = RowKey::new(key);
+        let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match known.rows.entry(key) {
+            Entry::Occupied(mut row) => {
+                let below = match row.get() {
+                    Row::Changed { below, .. } => *below,
+                    Row::Read(old) => {
+                        known.reads -= 1;
+                        share(&row.key().key, old.as_ref())
+                    }
+                };
+                row.insert(Row::Changed { below, value });
+            }
+            Entry::Vacant(row) => {
+                let old = self.base.get(&row.key().key).inspect_err(|error| {
+                    // Only the first failure counts.
+                    let _ = self.failure.set(error.clone());
+                })?;
+                let below = share(&row.key().key, old.as_ref());
+                row.insert(Row::Changed { below, value });
+            }
         }
-        if let Some(new) = &value {
-            self.digest_delta = self.digest_delta.wrapping_add(row_hash(&key, new));
-        }
-        self.changes.insert(key, value);
         Ok(())
     }
 
@@ -122,7 +155,13 @@ impl<'a> Transaction<'a> {
         if is_empty_range(from, to) {
             return Ok(rows);
         }
-        let mut changes = self.changes.range::<[u8], _>((from, to)).peekable();
+        let known = self.known();
+        let changes = known.rows.range((from.map(RowKey::probe), to.map(RowKey::probe)));
+        let changes = changes.filter_map(|(row, known)| match known {
+            Row::Read(_) => None,
+            Row::Changed { value, .. } => Some((&row.key, value.as_ref())),
+        });
+        let mut changes = changes.peekable();
         let mut from = from.map(Bytes::copy_from_slice);
         while rows.len() < limit {
             // Deleted rows below may hide the rest, so ask for more until
@@ -133,27 +172,22 @@ impl<'a> Transaction<'a> {
             let last = below.last().map(|(key, _)| key.clone());
             for (key, value) in below {
                 while let Some((changed, new)) = changes.next_if(|(changed, _)| **changed < key) {
-                    push(&mut rows, changed, new.as_ref(), limit);
+                    push(&mut rows, changed, new, limit);
                 }
                 match changes.next_if(|(changed, _)| **changed == key) {
-                    Some((_, new)) => push(&mut rows, &key, new.as_ref(), limit),
+                    Some((_, new)) => push(&mut rows, &key, new, limit),
                     None => push(&mut rows, &key, Some(&value), limit),
                 }
             }
             match last {
                 Some(last) if !exhausted => from = Bound::Excluded(last),
                 _ => {
-                    changes.by_ref().for_each(|(key, new)| push(&mut rows, key, new.as_ref(), limit));
+                    changes.by_ref().for_each(|(key, new)| push(&mut rows, key, new, limit));
                     break;
                 }
             }
         }
         Ok(rows)
-    }
-
-    /// Whether nothing was changed so far.
-    pub fn is_unchanged(&self) -> bool {
-        self.changes.is_empty()
     }
 
     /// The changes as one batch, and what they add to the digest of the
@@ -165,7 +199,18 @@ impl<'a> Transaction<'a> {
         if let Some(error) = self.failure.into_inner() {
             return Err(error);
         }
-        Ok((Batch { changes: self.changes }, self.digest_delta))
+        let known = self.known.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut digest_delta = 0_u64;
+        let changes = known.rows.into_iter().filter_map(|(row, known)| match known {
+            Row::Read(_) => None,
+            Row::Changed { below, value } => {
+                let now = share(&row.key, value.as_ref());
+                digest_delta = digest_delta.wrapping_add(now).wrapping_sub(below);
+                Some((row, value))
+            }
+        });
+        let changes = changes.collect();
+        Ok((Batch { changes }, digest_delta))
     }
 }
 

@@ -186,7 +186,7 @@ impl Keyspace for SpaceHandle {
         space.check()?;
         let bytes = {
             let mut recent = space.recent();
-            for (key, value) in batch.into_changes() {
+            for (key, value) in batch.changes {
                 recent.active.set(key, value);
             }
             recent.active.bytes()
