@@ -123,6 +123,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
             peers: vec![address(parts.number, 7000)],
             clients: BTreeMap::from([(REDIS_DOOR.to_owned(), address(parts.number, 6379))]),
         },
+        open_to_all: false,
         resident_bytes: || 0,
         tuning: Tuning {
             wal: WalConfig { must_exist: has_run, ..WalConfig::small() },

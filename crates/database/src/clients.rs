@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use trine_front::Principal;
 
 use crate::resp::Protocol;
 
@@ -39,6 +40,10 @@ pub struct Client {
     last_command: Mutex<&'static str>,
     killed: AtomicBool,
     kill: Notify,
+    // Written by a login or by the task that follows the users, read by the
+    // connection's task when the flag says so.
+    principal: Mutex<Option<Principal>>,
+    renewed: AtomicBool,
 }
 
 impl Client {
@@ -64,6 +69,22 @@ impl Client {
         change(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Who it is; `None`: it has not logged in.
+    pub fn principal(&self) -> Option<Principal> {
+        self.principal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is somebody else from its next command on.
+    pub fn become_principal(&self, principal: Option<Principal>) {
+        *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = principal;
+        self.renewed.store(true, Ordering::Release);
+    }
+
+    /// Whether it has become somebody else since this was asked last.
+    pub(crate) fn take_renewed(&self) -> bool {
+        self.renewed.load(Ordering::Relaxed) && self.renewed.swap(false, Ordering::Acquire)
+    }
+
     /// Asks its task to close it.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
@@ -85,7 +106,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags=N db={} sub=0 psub=0 ssub=0 multi=-1 \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
-             user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.address,
             self.local,
@@ -94,6 +115,7 @@ impl Client {
             seconds(self.last_ms.load(Ordering::Relaxed)),
             self.db.load(Ordering::Relaxed),
             *self.last_command.lock().unwrap_or_else(PoisonError::into_inner),
+            self.principal().map_or_else(|| "(none)".to_owned(), |principal| principal.name.to_string()),
             self.protocol.load(Ordering::Relaxed),
             text(&names.library),
             text(&names.version),
@@ -124,6 +146,8 @@ impl Clients {
             last_command: Mutex::new("NULL"),
             killed: AtomicBool::new(false),
             kill: Notify::new(),
+            principal: Mutex::new(None),
+            renewed: AtomicBool::new(false),
         });
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         connected.insert(client.id, Arc::clone(&client));

@@ -112,6 +112,18 @@ pub enum Refusal {
     /// The bytes that arrived at the partition are no command.
     #[error("ERR this node cannot read the command: {0}")]
     Unreadable(&'static str),
+    /// The connection must log in first.
+    #[error("NOAUTH Authentication required.")]
+    NotLoggedIn,
+    /// The principal may not run the command.
+    #[error("NOPERM this user has no permissions to run the '{0}' command")]
+    NotPermitted(String),
+    /// The principal may not use one of the keys.
+    #[error("NOPERM this user has no permissions to access one of the keys used as arguments")]
+    KeyNotPermitted,
+    /// ACL: what cannot be done, in words.
+    #[error("ERR {0}")]
+    Acl(String),
     /// Constant text, for the rest.
     #[error("{0}")]
     Text(&'static str),

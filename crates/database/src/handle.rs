@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use trine_front::{Login, Principal};
 use trine_types::{Clock, Entropy};
 
+use crate::acl::Accounts;
 use crate::args::{integer_arg, is, quoted};
 use crate::clients::{Clients, Connected};
 use crate::config::Config;
@@ -17,6 +19,7 @@ use crate::describe;
 use crate::error::{Outcome, Refusal, reply};
 use crate::groups::{Groups, PartitionReply, Timing};
 use crate::info;
+use crate::logins::Doorkeeper;
 use crate::measure::Measures;
 use crate::plan::{self, Access, Part, Plan, Reply, Wrap};
 use crate::resp::Value;
@@ -43,6 +46,10 @@ pub struct Parts {
     pub disk_low: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Resident memory of this process, for INFO.
     pub resident_bytes: fn() -> u64,
+    /// Who may log in.
+    pub login: Arc<dyn Login>,
+    /// The users, as ACL changes them.
+    pub accounts: Arc<dyn Accounts>,
     /// The settings.
     pub config: Config,
 }
@@ -99,12 +106,18 @@ impl Database {
 
     /// A connection that is not a socket: for [`Database::execute`].
     pub fn connect(&self, name: &str) -> ConnectionState {
-        self.accept(name.to_owned(), "in-process".to_owned())
+        let local = "in-process".to_owned();
+        self.accept(name.to_owned(), local, Some(Principal::open()))
     }
 
-    pub(crate) fn accept(&self, address: String, local: String) -> ConnectionState {
+    pub(crate) fn accept(
+        &self,
+        address: String,
+        local: String,
+        principal: Option<Principal>,
+    ) -> ConnectionState {
         let connected: Connected = self.shared.clients.connect(address, local, self.now_ms());
-        ConnectionState::new(connected)
+        ConnectionState::new(connected, principal)
     }
 
     /// Executes one command and waits for its reply.
@@ -134,6 +147,17 @@ impl Database {
     /// Clients that are connected now.
     pub fn clients(&self) -> usize {
         self.shared.clients.count()
+    }
+
+    /// Who knows the users.
+    pub(crate) fn doorkeeper(&self) -> Doorkeeper {
+        let parts = &self.shared.parts;
+        Doorkeeper { login: parts.login.clone(), accounts: parts.accounts.clone() }
+    }
+
+    /// Users or tokens have changed.
+    pub(crate) fn recheck_clients(&self) {
+        self.doorkeeper().recheck(&self.shared.clients);
     }
 
     /// The measurements of this node.
@@ -193,7 +217,9 @@ impl Database {
         argv: &[Bytes],
         wrap: Wrap<'_>,
     ) -> Result<Begun, Refusal> {
+        state.settle();
         let spec = table::resolve(argv)?;
+        state.may_run(spec, argv)?;
         state.client().note(spec.name, state.db, state.protocol);
         if spec.has(flag::DENYOOM) && (self.shared.parts.disk_low)() {
             return Err(Refusal::DiskLow);
@@ -232,6 +258,13 @@ impl Database {
             "trine.once" => {
                 let (id, sequence) = once_arguments(argv)?;
                 self.begin_wrapped(state, &argv[3..], Wrap::Once { id, sequence })?
+            }
+            "auth" => self.doorkeeper().auth(state, argv)?,
+            "hello" => self.doorkeeper().hello(state, argv)?,
+            "acl" => self.doorkeeper().acl(state, argv)?,
+            "reset" => {
+                self.doorkeeper().forget(state);
+                done(session::run(state, &self.shared.clients, self.now_ms(), "reset", argv))
             }
             "command" => done(describe::command(argv)),
             "config" => done(self.shared.settings.config(argv)),

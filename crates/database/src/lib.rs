@@ -24,12 +24,15 @@
 //! | [`groups`] | the seam to the partitions |
 //! | [`handle`], `run` | [`Database`], its tasks |
 //! | [`session`], [`clients`] | connections |
+//! | [`access`], [`acl`], `logins` | who may run what on which keys; ACL's words for it |
 //! | [`transactions`] | MULTI, EXEC, WATCH on one partition |
 //! | [`walks`], [`topology`], [`describe`], [`settings`], [`info`], [`measure`] | SCAN, CLUSTER, COMMAND, CONFIG, INFO |
 //! | [`memory`] | partitions in memory, the twin of [`groups`] |
 //! | [`replicated`] | partitions on replication |
 //! | [`planted`] | bugs that the simulator must catch |
 
+pub mod access;
+pub mod acl;
 pub mod args;
 pub mod clients;
 pub mod codec;
@@ -39,6 +42,7 @@ pub mod error;
 pub mod groups;
 pub mod handle;
 pub mod info;
+mod logins;
 pub mod machine;
 pub mod measure;
 pub mod memory;

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use trine_front::Principal;
+
+use crate::access;
 use crate::args::{Options, integer, integer_arg, is, quoted};
 use crate::clients::{Client, Clients, Connected, Names};
 use crate::describe::{exactly, help};
 use crate::error::{Outcome, Refusal};
 use crate::resp::{Protocol, Value};
 use crate::rules::keys::database_number;
+use crate::table::{Spec, flag};
 use crate::transactions::Collected;
 
 /// The version of Redis whose commands and replies these are.
@@ -43,19 +47,68 @@ pub struct ConnectionState {
     pub closing: bool,
     /// What it collects for EXEC.
     pub transaction: Collected,
+    /// Who it is.
+    principal: Option<Principal>,
+    /// It may run every command on every key: nothing is to be checked.
+    free: bool,
+    /// The protocol to go back to if the login that HELLO began fails.
+    protocol_before: Option<Protocol>,
 }
 
 impl ConnectionState {
     /// A connection that has just come in.
-    pub fn new(connected: Connected) -> Self {
-        Self {
+    pub fn new(connected: Connected, principal: Option<Principal>) -> Self {
+        let mut state = Self {
             connected,
             db: 0,
             protocol: Protocol::Two,
             replies: Replies::On,
             closing: false,
             transaction: Collected::default(),
+            principal: None,
+            free: false,
+            protocol_before: None,
+        };
+        state.client().become_principal(principal);
+        state.settle();
+        state
+    }
+
+    /// Takes notice of a login that has ended and of changed rights.
+    pub(crate) fn settle(&mut self) {
+        if !self.client().take_renewed() {
+            return;
         }
+        self.principal = self.client().principal();
+        self.free = self
+            .principal
+            .as_ref()
+            .is_some_and(|principal| principal.rights.all_commands() && principal.rights.all_keys());
+        if let Some(before) = self.protocol_before.take()
+            && self.principal.is_none()
+        {
+            self.protocol = before;
+        }
+    }
+
+    /// May this connection run the command on its keys?
+    ///
+    /// # Errors
+    /// As Redis refuses.
+    pub(crate) fn may_run(&self, spec: &Spec, argv: &[Bytes]) -> Result<(), Refusal> {
+        if self.free {
+            return Ok(());
+        }
+        match &self.principal {
+            Some(principal) => access::check(&principal.rights, spec, argv),
+            None if spec.has(flag::NO_AUTH) => Ok(()),
+            None => Err(Refusal::NotLoggedIn),
+        }
+    }
+
+    /// Who it is.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
     }
 
     /// The connection as others see it.
@@ -108,8 +161,6 @@ pub fn run(
             state.db = database_number(&argv[1])?;
             Ok(Value::OK)
         }
-        "hello" => hello(state, argv),
-        "auth" => auth(argv),
         "client" => client(state, clients, now_ms, argv),
         "reset" => {
             state.reset();
@@ -129,27 +180,21 @@ pub fn run(
     }
 }
 
-const WRONG_PASSWORD: Refusal =
-    Refusal::Text("WRONGPASS invalid username-password pair or user is disabled.");
-
-/// There are no users yet: the default user needs no password, and there is
-/// no other.
-fn auth(argv: &[Bytes]) -> Outcome {
-    match argv {
-        [_, _] => Err(Refusal::Text(
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        )),
-        [_, user, _] if &user[..] == b"default" => Ok(Value::OK),
-        [_, _, _] => Err(WRONG_PASSWORD),
-        _ => Err(Refusal::Syntax),
-    }
+/// What HELLO asks for.
+pub(crate) struct Hello {
+    /// User and password, if it is to log in.
+    pub(crate) login: Option<(Bytes, Bytes)>,
+    name: Option<Bytes>,
+    protocol: Protocol,
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`
-fn hello(state: &mut ConnectionState, argv: &[Bytes]) -> Outcome {
+///
+/// # Errors
+/// As Redis refuses.
+pub(crate) fn parse_hello(state: &ConnectionState, argv: &[Bytes]) -> Result<Hello, Refusal> {
     let mut protocol = state.protocol;
-    let mut name = None;
+    let (mut name, mut login) = (None, None);
     if let Some(version) = argv.get(1) {
         protocol = match integer(version) {
             None => return Err(Refusal::Text("ERR Protocol version is not an integer or out of range")),
@@ -161,26 +206,31 @@ fn hello(state: &mut ConnectionState, argv: &[Bytes]) -> Outcome {
     let mut options = Options::new(argv, 2);
     while let Some(option) = options.next() {
         if is(option, "AUTH") && options.left() >= 2 {
-            let user = options.value()?;
-            options.value()?;
-            if &user[..] != b"default" {
-                return Err(WRONG_PASSWORD);
-            }
+            login = Some((options.value()?.clone(), options.value()?.clone()));
         } else if is(option, "SETNAME") && options.left() >= 1 {
             let value = options.value()?;
             check_name(value)?;
             name = Some(value.clone());
         } else {
             let option = quoted(option, 64);
-            return Ok(Value::error(format!("ERR Syntax error in HELLO option '{option}'")));
+            return Err(Refusal::Acl(format!("Syntax error in HELLO option '{option}'")));
         }
+    }
+    Ok(Hello { login, name, protocol })
+}
+
+/// Does what HELLO asks for, but for the login.
+pub(crate) fn greet(state: &mut ConnectionState, hello: Hello) -> Value {
+    let Hello { login, name, protocol } = hello;
+    if login.is_some() {
+        state.protocol_before = Some(state.protocol);
     }
     state.protocol = protocol;
     if let Some(name) = name {
         state.client().rename(|names| names.name = name);
     }
     let version = if protocol == Protocol::Three { 3 } else { 2 };
-    Ok(Value::Map(vec![
+    Value::Map(vec![
         (Value::text("server"), Value::text("redis")),
         (Value::text("version"), Value::text(REDIS_VERSION)),
         (Value::text("proto"), Value::Integer(version)),
@@ -188,7 +238,7 @@ fn hello(state: &mut ConnectionState, argv: &[Bytes]) -> Outcome {
         (Value::text("mode"), Value::text("cluster")),
         (Value::text("role"), Value::text("master")),
         (Value::text("modules"), Value::Array(Vec::new())),
-    ]))
+    ])
 }
 
 fn check_name(name: &[u8]) -> Result<(), Refusal> {
@@ -379,13 +429,15 @@ mod tests {
         fn new() -> Self {
             let clients = Arc::new(Clients::default());
             let connected = clients.connect("127.0.0.1:5000".into(), "127.0.0.1:6379".into(), 1000);
-            Self { clients, state: ConnectionState::new(connected) }
+            Self { clients, state: ConnectionState::new(connected, Some(Principal::open())) }
         }
 
         fn ask(&mut self, line: &str) -> String {
             let argv = split(line);
-            let outcome = table::resolve(&argv)
-                .and_then(|spec| run(&mut self.state, &self.clients, 5000, spec.name, &argv));
+            let outcome = table::resolve(&argv).and_then(|spec| match spec.name {
+                "hello" => parse_hello(&self.state, &argv).map(|hello| greet(&mut self.state, hello)),
+                name => run(&mut self.state, &self.clients, 5000, name, &argv),
+            });
             shown(&crate::error::reply(outcome))
         }
     }
@@ -410,15 +462,6 @@ mod tests {
         assert_eq!(desk.ask("SELECT 16"), "-ERR DB index is out of range");
         assert_eq!(desk.ask("SELECT abc"), "-ERR value is not an integer or out of range");
         assert_eq!(desk.state.db, 15);
-    }
-
-    #[test]
-    fn passwords_are_answered_as_in_redis_without_users() {
-        let mut desk = Desk::new();
-        assert!(desk.ask("AUTH foo").starts_with("-ERR AUTH <password> called without any password"));
-        assert_eq!(desk.ask("AUTH default foo"), "+OK");
-        assert_eq!(desk.ask("AUTH x y"), "-WRONGPASS invalid username-password pair or user is disabled.");
-        assert_eq!(desk.ask("AUTH a b c"), "-ERR syntax error");
     }
 
     #[test]

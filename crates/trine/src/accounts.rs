@@ -15,6 +15,8 @@ use crate::admin::logins::{AuditReport, Proofs, Rules, SecretReport, TokenReport
 use crate::admin::protocol::{Answer, Refusal, RefusalKind, Request};
 use crate::control::refusal;
 
+pub mod redis;
+
 /// Answers what is about users, tokens and the audit log.
 ///
 /// # Errors

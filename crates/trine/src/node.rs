@@ -15,6 +15,7 @@ use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig,
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
 use trine_types::{Clock, Entropy, GroupId, NodeId};
 
+use crate::accounts::redis::RedisAccounts;
 use crate::login::Logins;
 use crate::topology::NodeTopology;
 
@@ -42,6 +43,8 @@ pub struct NodeParts {
     pub entropy: Arc<dyn Entropy>,
     /// Where this node is reached, as it tells the others.
     pub doors: Doors,
+    /// Whether Redis serves anyone while there are no users, beyond loopback too.
+    pub open_to_all: bool,
     /// Resident memory of this process, for people.
     pub resident_bytes: fn() -> u64,
     /// Tuning of the rooms.
@@ -177,6 +180,8 @@ impl Node {
             entropy,
             disk_low: Arc::new(move || log.space() == Space::Low),
             resident_bytes: parts.resident_bytes,
+            login: Arc::new(logins.open_to_all(parts.open_to_all)),
+            accounts: Arc::new(RedisAccounts::new(cluster.clone(), parts.hashing.clone(), secrets.clone())),
             config: trine_database::Config { partitions, ..tuning.database },
         });
         tokio::spawn(database.clone().sweep());

@@ -35,6 +35,7 @@ async fn lone_node(store: OrderedStore) -> Node {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
         doors: Doors::default(),
+        open_to_all: false,
         resident_bytes: || 0,
         tuning: Tuning {
             wal: WalConfig::small(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use trine_front::{Accepted, Stream, TlsAcceptor};
@@ -66,7 +66,8 @@ pub(super) async fn run(database: Database, accepted: Accepted, tls: Option<TlsA
             Err(error) => return tracing::debug!(%peer, %error, "no connection"),
         },
     };
-    let state = database.accept(peer.to_string(), local.to_string());
+    let newcomer = database.doorkeeper().newcomer(peer.ip());
+    let state = database.accept(peer.to_string(), local.to_string(), newcomer);
     let mut connection = Connection {
         pipeline: Pipeline::new(database.clone()),
         database,
@@ -172,6 +173,10 @@ impl Connection {
             match self.parser.next(&mut self.input) {
                 Ok(Some(argv)) => {
                     taken += 1;
+                    if speaks_http(&argv) {
+                        self.drop_http();
+                        break;
+                    }
                     let begun = self.database.begin(&mut self.state, &argv);
                     let wanted = self.state.wants_reply();
                     self.pipeline.push(begun, self.state.protocol, wanted);
@@ -191,11 +196,29 @@ impl Connection {
         !exhausted && !self.closing
     }
 
+    /// A web page can make a browser send what it likes to a port of this
+    /// machine: as in Redis, nothing after it is executed or answered.
+    fn drop_http(&mut self) {
+        let peer = &self.state.client().address;
+        tracing::warn!(%peer, "possible attack: HTTP on the Redis port; the connection is closed");
+        self.state.client().kill();
+        self.closing = true;
+    }
+
     fn refuse(&mut self, error: &ProtocolError) {
         let reply = Reply::Value(Value::error(error.to_string()));
         self.pipeline.push(Begun::Done(reply), self.state.protocol, true);
         (self.closing, self.nonsense) = (true, true);
     }
+}
+
+/// Whether this is the first line or the `Host:` header of a HTTP request.
+fn speaks_http(argv: &[Bytes]) -> bool {
+    argv.first().is_some_and(|name| match name.len() {
+        4 => name.eq_ignore_ascii_case(b"post"),
+        5 => name.eq_ignore_ascii_case(b"host:"),
+        _ => false,
+    })
 }
 
 /// Writes what is there, and says so; without anything to write, has the

@@ -15,11 +15,13 @@ impl Database {
     /// them at once.
     pub async fn serve(self, listener: Listener, tls: Option<TlsAcceptor>) {
         let mut shutdown = self.shutdown();
+        let mut users = self.doorkeeper().login.changes();
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|down| *down) => break,
+                Ok(()) = users.changed() => self.recheck_clients(),
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = listener.accept() => {
                     connections.spawn(connection::run(self.clone(), accepted, tls.clone()));

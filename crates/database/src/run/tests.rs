@@ -9,10 +9,13 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use trine_front::login::Open;
 use trine_front::{Exposure, Limits, Listeners};
 use trine_types::{Clock, Entropy};
 
 use super::TOO_MANY_CONNECTIONS;
+use crate::acl::{Account, Accounts};
+use crate::error::Refusal;
 use crate::groups::{Groups, PartitionReply};
 use crate::handle::{Database, Parts};
 use crate::memory::MemoryGroups;
@@ -105,6 +108,23 @@ impl Groups for Gated {
     }
 }
 
+/// No users, and nobody who could add one.
+struct Nobody;
+
+impl Accounts for Nobody {
+    fn all(&self) -> Vec<(String, Account)> {
+        Vec::new()
+    }
+
+    fn set(&self, _: String, _: String, _: Vec<Bytes>) -> BoxFuture<'static, Result<(), Refusal>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn remove(&self, _: String, names: Vec<String>) -> BoxFuture<'static, Result<usize, Refusal>> {
+        Box::pin(std::future::ready(Ok(names.len())))
+    }
+}
+
 pub(super) struct House {
     database: Database,
     clock: Arc<TestClock>,
@@ -128,6 +148,8 @@ impl House {
             entropy: Arc::new(TestEntropy(AtomicU64::new(1))),
             disk_low: Arc::new(move || low.load(Ordering::Relaxed)),
             resident_bytes: || 0,
+            login: Arc::new(Open::default()),
+            accounts: Arc::new(Nobody),
             config: Config::default(),
         };
         Self { database: Database::new(parts), clock, disk_low }

@@ -5,6 +5,17 @@ use crate::rules::keys;
 
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
+        name: "acl",
+        arity: -2,
+        flags: flag::NOSCRIPT | flag::LOADING | flag::STALE,
+        keys: NO_KEYS,
+        action: Action::Session,
+        merge: None,
+        group: "server",
+        since: "6.0.0",
+        summary: "Looks at and changes users and their rights",
+    },
+    Spec {
         name: "auth",
         arity: -2,
         flags: flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::NO_AUTH,
@@ -13,7 +24,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         merge: None,
         group: "connection",
         since: "1.0.0",
-        summary: "Says who is there; there are no users yet",
+        summary: "Logs in as a user, or by a token",
     },
     Spec {
         name: "client",

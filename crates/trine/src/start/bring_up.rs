@@ -78,6 +78,7 @@ pub(super) async fn bring_up(
             peers: vec![config.advertise.unwrap_or(peer)],
             clients: doors.into_iter().chain([(REDIS_DOOR.to_owned(), redis)]).collect(),
         },
+        open_to_all: config.surfaces.exposure(crate::surfaces::REDIS).no_users_allowed,
         resident_bytes,
         tuning: tuning(config, redis, has_run, settings),
     };
