@@ -1,13 +1,14 @@
 //! `trine demo`: what Trine promises, shown on real input in a minute or two.
 //! Three node processes in a temporary folder store real files, read them back
-//! through the other nodes, show where time goes, lose a leader under load and
-//! prove that nothing acknowledged was lost.
+//! through the other nodes, show where time goes, send each other messages, lose
+//! a leader under load and prove that nothing acknowledged was lost.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`input`] | which files |
 //! | [`files`] | store through one node, read back through others, compare |
 //! | [`timing`] | `T = T_r + T_c`, at the owner and forwarded |
+//! | [`meeting`], [`messenger`] | messages between all nodes, `T = T_c + T_m` |
 //! | [`ledger`] | what a client may conclude from answers and silence; pure |
 //! | [`load`] | steady writes and increments, and the audit after them |
 //! | [`failover`] | the kill, the outage, the restart, catching up |
@@ -29,6 +30,8 @@ pub mod files;
 pub mod input;
 pub mod ledger;
 pub mod load;
+pub mod meeting;
+pub mod messenger;
 pub mod summary;
 pub mod timing;
 
@@ -101,10 +104,24 @@ async fn show(
     let stored = files::store(items, doors[0]).await?;
     let read_back = files::read_back(&stored, &doors[1..]).await?;
     let timing = timing::measure(&doors).await?;
+    let mut messages = Vec::new();
+    for node in nodes.iter() {
+        let status = node.admin()?.status().await?;
+        messages.push(status.doors.nats.parse().map_err(Failure::new)?);
+    }
+    let meeting = meeting::show(&messages).await?;
     let failover = failover::show(nodes, Duration::from_secs(args.load.into())).await?;
     eprintln!("stopping the nodes");
     local::stop_all(nodes).await;
-    Ok(Summary { pids, started_ms: millis(started), stored: stored.report, read_back, timing, failover })
+    Ok(Summary {
+        pids,
+        started_ms: millis(started),
+        stored: stored.report,
+        read_back,
+        timing,
+        meeting,
+        failover,
+    })
 }
 
 async fn start(folder: &std::path::Path, nodes: &mut Vec<NodeProcess>) -> Result<(), Failure> {
@@ -165,6 +182,11 @@ fn console_is_visible() -> bool {
 /// Milliseconds of a duration, for reports.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds of a duration, for reports.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Microseconds as milliseconds with two digits.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::failover::FailoverReport;
 use super::files::{ReadReport, StoreReport};
+use super::meeting::MeetingReport;
 use super::milliseconds;
 use super::timing::{Quantiles, TimingRow};
 use crate::admin::report::table;
@@ -24,6 +25,8 @@ pub struct Summary {
     pub read_back: Vec<ReadReport>,
     /// `T = T_r + T_c`.
     pub timing: Vec<TimingRow>,
+    /// Messages between nodes.
+    pub meeting: MeetingReport,
     /// The kill.
     pub failover: FailoverReport,
 }
@@ -64,6 +67,7 @@ impl Summary {
             let text = format!("all {} files read back equal through node {}", read.files, read.node);
             checks.push((text, read.different == 0 && read.files == self.stored.files));
         }
+        checks.extend(self.peer_checks());
         let outage = failover.outage_ms.map_or("for good".to_owned(), |ms| format!("for {ms} ms"));
         let text = format!("writes went on after the kill (unavailable {outage})");
         checks.push((text, failover.outage_ms.is_some()));
@@ -86,6 +90,16 @@ impl Summary {
             failover.groups_compared
         );
         checks.push((text, failover.caught_up_ms.is_some()));
+        checks
+    }
+
+    fn peer_checks(&self) -> Vec<(String, bool)> {
+        let MeetingReport { pairs, complete, reached, .. } = &self.meeting;
+        let text = format!("every message and request between nodes arrived ({complete} of {pairs} pairs)");
+        let mut checks = vec![(text, complete == pairs)];
+        let once = reached.iter().filter(|subscriber| subscriber.copies == 1).count();
+        let text = format!("one publish reached its subscribers once each ({once} of {})", reached.len());
+        checks.push((text, once == reached.len()));
         checks
     }
 
@@ -125,9 +139,10 @@ impl Summary {
         for line in table(&self.timing_rows()).lines() {
             let _ = writeln!(text, "   {line}");
         }
+        text.push_str(&self.meeting_text());
         let _ = writeln!(
             text,
-            "\n3. Node {} led the measured keys and was killed (SIGKILL) under load",
+            "\n4. Node {} led the measured keys and was killed (SIGKILL) under load",
             failover.killed
         );
         let outage =
@@ -145,6 +160,33 @@ impl Summary {
         for (check, held) in self.checks() {
             let _ = writeln!(text, "{}  {check}", if held { "ok  " } else { "FAIL" });
         }
+        text
+    }
+
+    fn meeting_text(&self) -> String {
+        let mut text =
+            "\n3. Every node talks to every node: T = T_c (connection) + T_m (message)\n".to_owned();
+        let cells = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut rows =
+            vec![cells(&["", "", "count", "T median", "p99", "T_c median", "p99", "T_m median", "p99"])];
+        for row in self.meeting.timing.iter().filter(|row| row.count > 0) {
+            let mut line = cells(&[row.what, if row.cold { "cold" } else { "warm" }]);
+            line.push(row.count.to_string());
+            for Quantiles { p50_us, p99_us } in [row.total, row.connection, row.message] {
+                line.extend([milliseconds(p50_us), milliseconds(p99_us)]);
+            }
+            rows.push(line);
+        }
+        for line in table(&rows).lines() {
+            let _ = writeln!(text, "   {line}");
+        }
+        let reached = self.meeting.reached.iter().map(|subscriber| {
+            let after =
+                subscriber.after_us.map_or("never".to_owned(), |us| format!("after {}", milliseconds(us)));
+            format!("node {} {after}", subscriber.node)
+        });
+        let reached: Vec<_> = reached.collect();
+        let _ = writeln!(text, "   one publish on node 1 reached {}", reached.join(", "));
         text
     }
 
@@ -184,6 +226,7 @@ mod tests {
             stored: StoreReport { files: 10, bytes: 5 << 20, took_ms: 1_000, sent_again: 0 },
             read_back: vec![ReadReport { node: 2, files: 10, different, took_ms: 500 }],
             timing: vec![],
+            meeting: MeetingReport::default(),
             failover: FailoverReport {
                 killed: 2,
                 outage_ms: Some(350),
@@ -207,6 +250,6 @@ mod tests {
     #[test]
     fn the_summary_fits_one_screen() {
         let text = sample(0).text();
-        assert!(text.lines().count() <= 30 && text.contains("5 <= 6 <= 6"), "{text}");
+        assert!(text.lines().count() <= 40 && text.contains("5 <= 6 <= 6"), "{text}");
     }
 }
