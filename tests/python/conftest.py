@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -23,13 +24,13 @@ class Cluster:
 
     ports: list[int]
     pids: list[int]
-    nats: list[int]
+    data: str = ""
 
 
 def free_ports(count: int) -> int:
     """A port such that it and the next `count - 1` in steps of 10 are free, as are those 10,000 above."""
     for first in range(21000, 29000, 100):
-        wanted = [first + 10 * n + above for n in range(count) for above in (0, 2, 5, 10000)]
+        wanted = [first + 10 * n + above for n in range(count) for above in (0, 10000)]
         held = []
         try:
             for port in wanted:
@@ -43,12 +44,13 @@ def free_ports(count: int) -> int:
     raise RuntimeError("no free ports")
 
 
-@pytest.fixture(scope="session")
-def cluster():
+@contextmanager
+def running():
+    """A cluster of three nodes, gone at the end."""
     data = tempfile.mkdtemp(prefix="trine-clients-")
     first = free_ports(3)
     arguments = [os.environ["TRINE"], "dev", "--json", "--nodes", "3", "--data", data, "--redis-port", str(first)]
-    arguments += ["--nats-port", str(first + 2), "--admin-port", str(first + 5)]
+    arguments += ["--admin-port", str(first + 5)]
     log = open(os.path.join(data, "dev.log"), "w+")
     dev = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
     line = dev.stdout.readline()
@@ -56,11 +58,19 @@ def cluster():
         log.seek(0)
         raise RuntimeError(f"trine dev ended with {dev.wait()}: {log.read()[-4000:]}")
     doors = json.loads(line)
-    ports = {surface: [int(door[surface].rsplit(":", 1)[1]) for door in doors] for surface in ("redis", "nats")}
-    yield Cluster(ports["redis"], [door["pid"] for door in doors], ports["nats"])
-    dev.send_signal(signal.SIGTERM)
-    dev.wait(timeout=30)
-    shutil.rmtree(data, ignore_errors=True)
+    ports = [int(door["redis"].rsplit(":", 1)[1]) for door in doors]
+    try:
+        yield Cluster(ports, [door["pid"] for door in doors], data)
+    finally:
+        dev.send_signal(signal.SIGTERM)
+        dev.wait(timeout=30)
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    with running() as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=[1, 2, 3], ids=["node1", "node2", "node3"])
