@@ -10,6 +10,7 @@ use trine_transport::{CallRefused, Endpoint, Handler, Service};
 use trine_types::{Entropy, NodeId};
 
 use crate::bus::Bus;
+use crate::direct::{DIRECT, Direct};
 use crate::link::interest::Position;
 use crate::link::{Incoming, Outgoing, answer};
 use crate::run;
@@ -98,6 +99,8 @@ impl Mesh {
         let stopped = watch::Sender::new(false);
         let shared = Arc::new(Shared { endpoint, bus, entropy, stopped, links: RwLock::default() });
         shared.endpoint.serve(MESSAGES, Arc::new(Frames(shared.clone())));
+        let direct = Direct::new(shared.bus.clone(), shared.entropy.clone());
+        shared.endpoint.serve(DIRECT, Arc::new(direct));
         run::start(&shared, peers);
         Self { shared }
     }
@@ -107,6 +110,14 @@ impl Mesh {
     #[must_use]
     pub fn bus(&self) -> &Bus {
         &self.shared.bus
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        &*self.shared.entropy
     }
 
     /// How many filters `peer` is known to want.

@@ -20,16 +20,20 @@
 //! | [`bus`] | subscriptions, publishers, receivers and their bounded outboxes |
 //! | [`link`] | what two nodes tell each other, and how messages cross |
 //! | `run` | the tasks: who is there, one flow to each other node |
+//! | [`direct`] | messages to one node by its id |
 //! | [`handle`] | [`Mesh`], what other rooms hold |
+//! | [`planted`] | bugs that the simulator must catch |
 //!
 //! The rules of subjects are [`trine_types::subject`].
 
 pub mod bus;
+pub mod direct;
 pub mod handle;
 pub mod link;
 pub mod members;
 pub mod message;
 pub mod nats;
+pub mod planted;
 mod run;
 pub mod sublist;
 
@@ -38,5 +42,6 @@ pub use bus::publisher::{Published, Publisher};
 pub use bus::receiver::{Brake, Receiver, Room, STALL_LIMIT};
 pub use bus::subscriber::Subscriber;
 pub use bus::{Attachment, Bus, SubId, SubscribeError};
+pub use direct::DirectError;
 pub use handle::{Mesh, Parts};
 pub use message::{Kept, MAX_MESSAGE_BYTES, Message};

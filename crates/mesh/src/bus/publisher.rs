@@ -13,6 +13,7 @@ use super::cache::Cache;
 use super::receiver::{Brake, Carrier, Receiver, Room, STALL_LIMIT};
 use super::routes::{Group, Local, Routes};
 use crate::message::Message;
+use crate::planted;
 
 /// Full receivers that one publisher waits for at a time; more of them are
 /// found full again by its next messages.
@@ -145,7 +146,8 @@ impl Publisher {
         self.chosen.clear();
         for (place, group) in routes.groups.iter().enumerate() {
             let chance = next(&mut self.chance);
-            if !one_of(group, chance, self.silent, message, after, &mut published)
+            let here = one_of(group, chance, self.silent, message, after, &mut published);
+            if (!here || planted::active(planted::GROUP_SERVED_TWICE))
                 && let Some(peer) = group.choose(chance)
             {
                 self.chosen.push((peer, place));
@@ -167,6 +169,22 @@ impl Publisher {
             self.after.deliver(local, message, &mut published);
         }
         for group in routes.groups.iter().filter(|group| groups.contains(&&group.queue[..])) {
+            let chance = next(&mut self.chance);
+            one_of(group, chance, None, message, &mut self.after, &mut published);
+        }
+        published
+    }
+
+    /// Delivers to this node's subscriptions only: to all outside groups, to
+    /// one of each group.
+    pub fn publish_here(&mut self, message: &Message<'_>) -> Published {
+        let shared = &self.shared;
+        let routes = self.cache.find(&shared.versions, message.subject, || shared.routes(message.subject));
+        let mut published = Published::default();
+        for local in &routes.plain {
+            self.after.deliver(local, message, &mut published);
+        }
+        for group in &routes.groups {
             let chance = next(&mut self.chance);
             one_of(group, chance, None, message, &mut self.after, &mut published);
         }

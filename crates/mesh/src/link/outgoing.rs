@@ -12,6 +12,7 @@ use super::interest::{Position, Teller};
 use crate::bus::outbox::{OUTBOX_FULL_BYTES, OUTBOX_MAX_BYTES};
 use crate::bus::receiver::{Brake, Carrier, Interest, Room};
 use crate::message::Message;
+use crate::planted;
 
 /// A batch with this many bytes (128 KiB) gets nothing more: small enough for
 /// several to be under way at once.
@@ -70,7 +71,8 @@ impl State {
     /// The batch to append to.
     fn open(&mut self) -> &mut Open {
         let at = self.teller.position();
-        let fits = |open: &Open| open.end.stream == at.stream && open.bytes.len() < BATCH_BYTES;
+        let most = if planted::active(planted::NEWEST_MESSAGE_FIRST) { 1 } else { BATCH_BYTES };
+        let fits = |open: &Open| open.end.stream == at.stream && open.bytes.len() < most;
         if !self.waiting.back().is_some_and(fits) {
             let mut bytes = BytesMut::with_capacity(FIRST_BYTES);
             put_position(&mut bytes, at);
@@ -149,7 +151,9 @@ impl Outgoing {
         if state.teller.is_silent() {
             return Poll::Ready(Todo::Start);
         }
-        let Some(open) = state.waiting.pop_front() else { return Poll::Pending };
+        let newest_first = planted::active(planted::NEWEST_MESSAGE_FIRST);
+        let next = if newest_first { state.waiting.pop_back() } else { state.waiting.pop_front() };
+        let Some(open) = next else { return Poll::Pending };
         state.bytes -= open.bytes.len();
         if state.bytes < OUTBOX_FULL_BYTES / 2 {
             self.brake.release();
@@ -178,7 +182,7 @@ impl Outgoing {
     /// node lost the thread, so that a stream must be started.
     pub(crate) fn answered(&self, sent: Position, heard: Position) -> bool {
         let mut state = self.state();
-        let agrees = state.teller.agrees(sent, heard);
+        let agrees = state.teller.agrees(sent, heard) || planted::active(planted::INTEREST_NOT_RETOLD);
         if !agrees {
             state.teller.silence();
         }
@@ -189,7 +193,9 @@ impl Outgoing {
     /// node is heard, or a stream started.
     pub(crate) fn fail(&self) {
         let mut state = self.state();
-        *state = State { down: true, ..State::default() };
+        let teller =
+            if planted::active(planted::INTEREST_NOT_RETOLD) { state.teller } else { Teller::default() };
+        *state = State { down: true, teller, ..State::default() };
         self.brake.release();
     }
 }

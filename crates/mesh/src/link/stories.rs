@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use trine_transport::{Endpoint, EndpointConfig, SimConfig, SimNet};
+use trine_transport::{Endpoint, EndpointConfig, Lane, SimConfig, SimNet};
 use trine_types::{Entropy, NodeId};
 
 use crate::bus::subscriber::Subscriber;
+use crate::direct::DirectError;
 use crate::handle::{Mesh, Parts};
 use crate::message::Message;
 
@@ -179,4 +180,26 @@ async fn a_node_that_left_wants_nothing() {
     knows(&one, TWO, 0).await;
     world.peers.send_replace([ONE, TWO].into());
     knows(&one, TWO, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_asked_by_its_id() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    assert_eq!(one.echo(TWO, Lane::Request, Bytes::from_static(b"hi")).await, Ok(Bytes::from_static(b"hi")));
+    assert_eq!(one.connect(TWO, Lane::Request).await, Ok(Duration::ZERO));
+    assert!(one.connect(TWO, Lane::Bulk).await.expect("reached") > Duration::ZERO);
+    let question = Message { subject: b"q", payload: b"?", ..Message::default() };
+    assert_eq!(one.request_of(TWO, &question, SOON).await, Err(DirectError::NoResponders));
+    assert_eq!(one.send_to(TWO, &question).await, Ok(0));
+    let mut asked = subscriber(&two, "q", None);
+    let answering = async {
+        let request = asked.next().await.expect("a request");
+        let reply = request.reply.expect("wants a reply");
+        two.publish(&Message { subject: &reply, payload: b"!", ..Message::default() }).await
+    };
+    let (reply, _) = tokio::join!(one.request_of(TWO, &question, SOON), answering);
+    assert_eq!(reply.expect("answered").payload, &b"!"[..]);
+    assert_eq!(one.request_of(TWO, &question, SOON).await, Err(DirectError::TooLate));
+    assert_eq!(one.send_to(TWO, &question).await, Ok(1));
 }

@@ -174,6 +174,14 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Whether a connection to `peer` is up on `lane`; a call does not have to
+    /// make one then.
+    #[must_use]
+    pub fn is_connected(&self, peer: NodeId, lane: Lane) -> bool {
+        let links = self.shared.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&peer).is_some_and(|links| links[lane.index()].is_connected())
+    }
+
     /// Which peers are connected; see [`Links`].
     #[must_use]
     pub fn links(&self) -> watch::Receiver<Links> {

@@ -107,6 +107,11 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the connection is up.
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.lock().phase, Phase::Connected { .. })
+    }
+
     /// Enters a call; the answer arrives on the receiver.
     pub(super) fn call(
         &self,
