@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use trine_front::TlsSource;
 
+use crate::talk::shell::TalkCommand;
+
 mod logins;
 
 pub use logins::{AuditArgs, TokenCommand, UserArgs, UserCommand};
@@ -64,6 +66,9 @@ pub enum Command {
     Token(TokenCommand),
     /// Who changed what of the cluster, and when.
     Audit(AuditArgs),
+    /// Messages and files between nodes.
+    #[command(subcommand)]
+    Peer(TalkCommand),
     /// Read and write keys.
     #[command(subcommand)]
     Db(DbCommand),

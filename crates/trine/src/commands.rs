@@ -40,6 +40,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Dev(args) => on_this_thread(crate::dev::run(&args, json)),
         Command::Demo(args) => on_this_thread(crate::demo::run(&args, json)),
         Command::Db(command) => on_this_thread(crate::db::run(command, json)),
+        Command::Peer(command) => on_this_thread(crate::talk::shell::run(command, json)),
         asking => on_this_thread(ask(asking, json)),
     }
 }
@@ -74,7 +75,7 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         Command::User(command) => logins::user(command, json).await,
         Command::Token(command) => logins::token(command, json).await,
         Command::Audit(args) => logins::audit(&args, json).await,
-        Command::Start(_) | Command::Dev(_) | Command::Demo(_) | Command::Db(_) => Ok(()),
+        Command::Start(_) | Command::Dev(_) | Command::Demo(_) | Command::Db(_) | Command::Peer(_) => Ok(()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::admin::protocol::{
 };
 use crate::admin::server::Control;
 use crate::node::Node;
+use crate::talk::node::Talk;
 use crate::topology::REDIS_DOOR;
 
 /// How long a removal may take before the command line stops waiting for it.
@@ -34,12 +35,13 @@ pub struct NodeControl {
     node: Node,
     doors: Doors,
     started: Instant,
+    talk: Talk,
 }
 
 impl NodeControl {
     /// Answers for `node`, which listens at `doors`.
     pub fn new(node: Node, doors: Doors) -> Self {
-        Self { node, doors, started: Instant::now() }
+        Self { talk: Talk::new(node.clone()), node, doors, started: Instant::now() }
     }
 
     fn status(&self) -> Result<StatusReport, Refusal> {
@@ -95,6 +97,7 @@ impl Control for NodeControl {
                 Request::Groups {} => {
                     Answer::Groups(self.node.replication.status().iter().map(group).collect())
                 }
+                Request::Talk { talk } => Answer::Talk(self.talk.answer(talk).await?),
                 Request::Ticket { valid_s } => Answer::Ticket(ticket(cluster, valid_s).await?),
                 Request::RemoveNode { node } => Answer::Removed(remove(cluster, &node).await?),
                 request @ (Request::Users {}

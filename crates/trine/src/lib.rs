@@ -22,6 +22,7 @@
 //! | [`local`], [`dev`] | clusters of child processes on this machine |
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
+//! | [`talk`] | messages and files between nodes, from the command line |
 //! | [`http`] | the admin API and other HTTP doors |
 //! | [`nats`] | the NATS door of a node |
 //! | [`nats_server`] | the same binary called as `nats-server` |
@@ -48,4 +49,5 @@ pub mod resp;
 pub mod seams;
 pub mod start;
 pub mod surfaces;
+pub mod talk;
 pub mod topology;

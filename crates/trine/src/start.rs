@@ -101,6 +101,7 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
             .map_err(|error| Failure::new(error).usage())?;
     }
     let door = open_nats(&config, bound, &node, front)?;
+    crate::talk::copy::serve(&node.endpoint, &config.data);
     let api = http.local_addr();
     let doors = protocol::Doors {
         redis: redis.to_string(),

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::talk::words::{TalkAnswer, TalkRequest};
+
 use super::logins::{AuditReport, Proofs, Rules, SecretReport, TokenReport, UserReport};
 
 /// Longest request line, in bytes.
@@ -98,6 +100,11 @@ pub enum Request {
         /// Numbers, names or starts of ids.
         lost: Vec<String>,
     },
+    /// Messages and files between nodes.
+    Talk {
+        /// What about them.
+        talk: TalkRequest,
+    },
 }
 
 /// What a node answers when it did what was asked.
@@ -129,6 +136,8 @@ pub enum Answer {
     Audit(Vec<AuditReport>),
     /// To [`Request::RecoverPlan`] and [`Request::Recover`].
     Recovery(RecoveryReport),
+    /// To [`Request::Talk`].
+    Talk(TalkAnswer),
 }
 
 /// Why a node did not do what was asked.

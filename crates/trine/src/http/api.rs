@@ -144,6 +144,7 @@ fn report(answer: Answer) -> Reply {
         Answer::Secret(secret) => Reply::json(ok, &secret),
         Answer::Gone { name } => Reply::json(ok, &serde_json::json!({ "removed": name })),
         Answer::Audit(actions) => Reply::json(ok, &actions),
+        Answer::Talk(answer) => Reply::json(ok, &answer),
     }
 }
 
