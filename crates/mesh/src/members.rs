@@ -1,5 +1,6 @@
 //! Members: who of the admitted nodes is there, agreed on by gossip, without a
-//! centre. SWIM with Lifeguard, as a machine without IO, clock or threads.
+//! centre. SWIM with Lifeguard, as a machine without IO, clock or threads, and
+//! the task that lets it take part.
 //!
 //! `meta` alone says who belongs; this says who answers. It drives messages
 //! and hints, and never decides who owns anything.
@@ -15,9 +16,12 @@
 //! | [`probe`] | probes and errands under way |
 //! | [`machine`] | [`Members`]: events in, effects out |
 //! | [`measure`], [`profile`] | round trips, loads; what a node says about itself |
+//! | [`view`], [`handle`] | what other rooms see of it: [`Peers`] |
+//! | [`run`] | the task that lets the machine take part |
 
 pub mod codec;
 pub mod gossip;
+pub mod handle;
 pub mod health;
 pub mod life;
 pub mod machine;
@@ -26,13 +30,19 @@ pub mod message;
 pub mod probe;
 pub mod profile;
 pub mod roster;
+pub mod run;
 #[cfg(test)]
 mod stories;
 pub mod suspicion;
 pub mod timing;
+pub mod view;
 
+pub use handle::Peers;
 pub use life::{Belief, Life, State};
 pub use machine::{Change, Effect, Event, Members, Myself};
 pub use message::Message;
+pub use profile::{BadTags, Profile};
 pub use roster::Roster;
+pub use run::{Parts, start};
 pub use timing::Timing;
+pub use view::View;

@@ -53,6 +53,9 @@ pub enum Command {
     Nodes(NodeTarget),
     /// The groups of this node: leader, voters, learners, log and applied index, digest.
     Groups(NodeTarget),
+    /// The members of the cluster, and messages to them and to whoever listens.
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Change the set of nodes.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -66,12 +69,21 @@ pub enum Command {
     Token(TokenCommand),
     /// Who changed what of the cluster, and when.
     Audit(AuditArgs),
-    /// Messages and files between nodes.
-    #[command(subcommand)]
-    Peer(TalkCommand),
     /// Read and write keys.
     #[command(subcommand)]
     Db(DbCommand),
+}
+
+/// Members, what happens to them, and messages.
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Every member: state, address, round trip, load, version, incarnation, tags.
+    Ls(NodeTarget),
+    /// Print joins, suspicions, goodbyes and failures as they happen, until Ctrl-C.
+    Watch(NodeTarget),
+    /// Messages.
+    #[command(flatten)]
+    Talk(TalkCommand),
 }
 
 /// Changes of the set of nodes.
@@ -183,6 +195,9 @@ pub struct StartArgs {
     /// Encryption, and what may be done beyond loopback.
     #[command(flatten)]
     pub doors: DoorArgs,
+    /// A tag that other nodes see in `trine peer ls`; may be repeated.
+    #[arg(long = "tag", value_name = "NAME=VALUE")]
+    pub tags: Vec<String>,
     /// Die with this process (used by dev and demo).
     #[arg(long, hide = true, value_name = "PID")]
     pub parent: Option<u32>,

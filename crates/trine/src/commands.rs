@@ -40,7 +40,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Dev(args) => on_this_thread(crate::dev::run(&args, json)),
         Command::Demo(args) => on_this_thread(crate::demo::run(&args, json)),
         Command::Db(command) => on_this_thread(crate::db::run(command, json)),
-        Command::Peer(command) => on_this_thread(crate::talk::shell::run(command, json)),
+        Command::Peer(command) => on_this_thread(crate::peer::run(command, json)),
         asking => on_this_thread(ask(asking, json)),
     }
 }

@@ -2,11 +2,13 @@
 //! Everything behind [`Config::validate`] works with [`ValidConfig`] alone, so
 //! that a bad value is refused by name before anything is opened.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use trine_front::exposure::Exposed;
+use trine_mesh::members::Profile;
 
 use crate::cli::StartArgs;
 use crate::surfaces::{self, BeyondLoopback, Encryption, Surfaces};
@@ -56,6 +58,9 @@ pub struct Config {
     /// node creates the cluster. Two to four per node is a good number: fewer
     /// leave nodes idle, more make batches smaller.
     pub partitions: Option<u16>,
+    /// Tags of this node, which others see: at most 16, names of at most 32
+    /// letters, digits, `-`, `_` and `.`, values of at most 128 bytes. Default none.
+    pub tags: Option<BTreeMap<String, String>>,
     /// Log filter for standard error, default `info`.
     pub log: Option<String>,
     /// Bytes of one file of the write-ahead log, 1 to 1024 MiB, default 64.
@@ -122,6 +127,8 @@ pub struct ValidConfig {
     pub advertise: Option<SocketAddr>,
     /// Partitions, if this node creates the cluster.
     pub partitions: u16,
+    /// Version and tags, as other nodes see them.
+    pub profile: Profile,
     /// Log filter.
     pub log: String,
     /// Size of a log segment in bytes.
@@ -166,6 +173,14 @@ pub enum ConfigError {
     /// A surface may not listen where it was told to.
     #[error(transparent)]
     Exposed(#[from] Exposed),
+    /// The tags are not allowed.
+    #[error("`tags` ({shown}): {reason}")]
+    Tags {
+        /// Their names.
+        shown: String,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl Config {
@@ -196,7 +211,7 @@ impl Config {
             None => Self::default(),
         };
         let StartArgs { data, name, redis, nats, websocket, admin, peer, .. } = args.clone();
-        let StartArgs { advertise, partitions, log, threads, doors, .. } = args.clone();
+        let StartArgs { advertise, partitions, log, threads, tags, doors, .. } = args.clone();
         config.data = data.or(config.data);
         config.name = name.or(config.name);
         config.redis = redis.or(config.redis);
@@ -207,6 +222,10 @@ impl Config {
         config.advertise = advertise.or(config.advertise);
         config.partitions = partitions.or(config.partitions);
         config.log = log.or(config.log);
+        for tag in tags {
+            let (name, value) = tag.split_once('=').unwrap_or((&tag, ""));
+            config.tags.get_or_insert_default().insert(name.to_owned(), value.to_owned());
+        }
         for given in [&mut config.threads.raft, &mut config.threads.front, &mut config.threads.state] {
             *given = threads.or(*given);
         }
@@ -259,6 +278,7 @@ impl Config {
                 (1..=MAX_PARTITIONS).contains(&partitions),
                 "1 to 1024",
             )?,
+            profile: valid_tags(self.tags.unwrap_or_default())?,
             log: valid_filter(self.log)?,
             log_segment_bytes: u64::from(in_range(
                 "log_segment_mib",
@@ -347,6 +367,12 @@ fn valid_advertise(
     }
 }
 
+fn valid_tags(tags: BTreeMap<String, String>) -> Result<Profile, ConfigError> {
+    let shown = tags.keys().cloned().collect::<Vec<_>>().join(", ");
+    Profile::new(env!("CARGO_PKG_VERSION"), tags)
+        .map_err(|error| ConfigError::Tags { shown, reason: error.to_string() })
+}
+
 fn valid_filter(filter: Option<String>) -> Result<String, ConfigError> {
     let filter = filter.unwrap_or_else(|| "info".to_owned());
     let fits = filter.parse::<tracing_subscriber::EnvFilter>().is_ok();
@@ -396,6 +422,7 @@ mod tests {
             ("peer = \"0.0.0.0:1\"", "peer", "advertise"),
             ("advertise = \"0.0.0.0:1\"", "advertise", "reach"),
             ("name = \"a b\"", "name", "characters"),
+            ("tags = { \"a b\" = \"x\" }", "tags", "letters"),
             ("log = \"info,=,=\"", "log", "debug"),
             ("log_segment_mib = 0", "log_segment_mib", "1 to 1024"),
             ("threads.raft = 65", "threads.raft", "1 to 64"),
@@ -412,8 +439,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary folder");
         let path = dir.path().join("trine.toml");
         std::fs::write(&path, "name = \"file\"\npartitions = 4\n").expect("written");
-        let args = StartArgs { config: Some(path), name: Some("flag".into()), ..StartArgs::default() };
+        let tags = vec!["rack=7".into(), "spot".into()];
+        let args = StartArgs { config: Some(path), name: Some("flag".into()), tags, ..StartArgs::default() };
         let config = Config::from_args(&args).and_then(Config::validate).expect("valid");
         assert_eq!((config.name.as_str(), config.partitions), ("flag", 4));
+        assert_eq!(config.profile.tags["rack"], "7");
+        assert_eq!(config.profile.tags["spot"], "");
     }
 }

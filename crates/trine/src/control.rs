@@ -97,6 +97,13 @@ impl Control for NodeControl {
                 Request::Groups {} => {
                     Answer::Groups(self.node.replication.status().iter().map(group).collect())
                 }
+                Request::Peers {} => {
+                    let view = self.node.peers.view().borrow().clone();
+                    Answer::Peers(crate::peer::reports(&view))
+                }
+                Request::PeerEvents { after } => {
+                    Answer::PeerEvents(crate::peer::events(&self.node.peers, after).await)
+                }
                 Request::Talk { talk } => Answer::Talk(self.talk.answer(talk).await?),
                 Request::Ticket { valid_s } => Answer::Ticket(ticket(cluster, valid_s).await?),
                 Request::RemoveNode { node } => Answer::Removed(remove(cluster, &node).await?),

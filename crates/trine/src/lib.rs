@@ -44,6 +44,7 @@ pub mod login;
 pub mod nats;
 pub mod nats_server;
 pub mod node;
+pub mod peer;
 pub mod private;
 pub mod resp;
 pub mod seams;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use trine_cluster::{Cluster, Directory, Doors, MetaState, Settings};
 use trine_database::{Database, ReplicatedGroups};
 use trine_mesh::Mesh;
+use trine_mesh::members::{self, Peers, Profile};
 use trine_replication::{Machine, Replication};
 use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
@@ -47,6 +48,11 @@ pub struct NodeParts {
     pub open_to_all: bool,
     /// Resident memory of this process, for people.
     pub resident_bytes: fn() -> u64,
+    /// Load of this machine over the last minute, in hundredths of what its
+    /// cores can do.
+    pub load: fn() -> u16,
+    /// What this node tells its peers about itself.
+    pub profile: Profile,
     /// Tuning of the rooms.
     pub tuning: Tuning,
 }
@@ -121,6 +127,8 @@ pub struct Node {
     pub hashing: Workers,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Who is there.
+    pub peers: Peers,
     /// The database; serves once its partitions have leaders.
     pub database: Database,
 }
@@ -169,6 +177,8 @@ impl Node {
             peers: peers(&cluster),
             entropy: entropy.clone(),
         });
+        let about = (parts.profile, parts.load);
+        let peers = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
         let partitions = partitions(&cluster, &wal, &replication).await?;
         let secrets = entropy.clone();
         let logins = Logins::new(cluster.clone(), parts.hashing.clone(), clock.clone(), &*entropy);
@@ -191,6 +201,7 @@ impl Node {
             replication,
             cluster,
             mesh,
+            peers,
             logins,
             hashing: parts.hashing,
             entropy: secrets,
@@ -204,9 +215,10 @@ impl Node {
         failed(&self.cluster, &self.wal, &self.replication).await
     }
 
-    /// Stops in order: leaderships are handed over, then rooms go down from
-    /// the top, and everything in the log's queue is on disk at the end.
+    /// Stops in order: others are told, leaderships are handed over, then rooms
+    /// go down from the top, and everything in the log's queue is on disk at the end.
     pub async fn stop(self, hand_over: Duration) {
+        self.peers.leave().await;
         self.replication.hand_over_all(hand_over).await;
         self.database.shut_down();
         self.mesh.shut_down();
@@ -215,6 +227,27 @@ impl Node {
         self.endpoint.shutdown();
         self.wal.close().await;
     }
+}
+
+/// Lets this node be a member among members, which says this about itself.
+fn take_part(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    replication: &Replication,
+    (profile, load): (Profile, fn() -> u16),
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> Peers {
+    members::start(members::Parts {
+        number: cluster.number(),
+        incarnation: cluster.incarnation(),
+        endpoint: endpoint.clone(),
+        meta: cluster.meta(),
+        suspects: replication.suspects(),
+        clock,
+        entropy,
+        profile,
+        load,
+    })
 }
 
 /// The rules of a group that is opened here.

@@ -37,6 +37,8 @@ async fn lone_node(store: OrderedStore) -> Node {
         doors: Doors::default(),
         open_to_all: false,
         resident_bytes: || 0,
+        load: || 0,
+        profile: trine_mesh::members::Profile::default(),
         tuning: Tuning {
             wal: WalConfig::small(),
             endpoint: EndpointConfig::default(),

@@ -51,7 +51,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("imbl", &["storage"]),
     ("openraft", &["replication"]),
     ("openraft-rt", &["replication"]),
-    ("foca", &["mesh"]),
     ("s3s", &["s3"]),
     ("datafusion", &["sql"]),
     ("datafusion-distributed", &["sql"]),

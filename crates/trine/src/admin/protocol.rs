@@ -2,6 +2,8 @@
 //! prints, so their field names are an interface: add, never rename. What is
 //! about users and tokens is in [`super::logins`].
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,15 @@ pub enum Request {
     Nodes {},
     /// The groups of which this node has a replica.
     Groups {},
+    /// The members of the cluster, as this node sees them.
+    Peers {},
+    /// What happened to members after this event, or from now on; answered
+    /// when something did, or after a while.
+    PeerEvents {
+        /// Serial of an event.
+        #[serde(default)]
+        after: Option<u64>,
+    },
     /// A join ticket, good for this long.
     Ticket {
         /// Seconds.
@@ -108,7 +119,7 @@ pub enum Request {
 }
 
 /// What a node answers when it did what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// To [`Request::Status`].
@@ -117,6 +128,10 @@ pub enum Answer {
     Nodes(Vec<NodeReport>),
     /// To [`Request::Groups`].
     Groups(Vec<GroupReport>),
+    /// To [`Request::Peers`].
+    Peers(Vec<PeerReport>),
+    /// To [`Request::PeerEvents`].
+    PeerEvents(PeerEvents),
     /// To [`Request::Ticket`].
     Ticket(TicketReport),
     /// To [`Request::RemoveNode`].
@@ -194,7 +209,7 @@ impl Refusal {
 }
 
 /// One line back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
     /// Done.
@@ -299,6 +314,65 @@ pub struct GroupReport {
     pub digest_at: u64,
     /// Whether the group is idle and its ticker parked.
     pub hibernating: bool,
+}
+
+/// A member as the asked node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerReport {
+    /// Number.
+    pub number: u64,
+    /// Id (public key).
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Whether it is the asked node itself.
+    pub asked: bool,
+    /// `alive`, `suspect`, `failed`, `left`, or `unheard` at first.
+    pub state: String,
+    /// Address for other nodes.
+    pub address: Option<String>,
+    /// Smoothed round trip of probes, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Load over the last minute, as a share of its cores.
+    pub load: Option<f64>,
+    /// Version of its program.
+    pub version: Option<String>,
+    /// How often its data directory was started.
+    pub incarnation: u64,
+    /// How often this process refuted that it is gone.
+    pub refuted: u32,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What happened to members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerEvents {
+    /// In order.
+    pub events: Vec<PeerEvent>,
+    /// Events after the one that was named, but no longer remembered.
+    pub missed: u64,
+    /// Serial of the newest event: what to ask for next.
+    pub last: u64,
+}
+
+/// One thing that happened to a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerEvent {
+    /// Counts the events that the asked process has seen, from 1.
+    pub serial: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// `join`, `suspect`, `alive-again`, `leave` or `fail`.
+    pub event: String,
+    /// The member's number.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// How often its data directory was started.
+    pub incarnation: u64,
+    /// How often this process of it refuted that it is gone.
+    pub refuted: u32,
 }
 
 /// A join ticket.

@@ -106,6 +106,7 @@ impl Api {
             }
             What::Status => Request::Status {},
             What::Nodes => Request::Nodes {},
+            What::Peers => Request::Peers {},
             What::Groups => Request::Groups {},
             What::Users => Request::Users {},
             What::Tokens => Request::Tokens {},
@@ -135,6 +136,8 @@ fn report(answer: Answer) -> Reply {
     match answer {
         Answer::Status(report) => Reply::json(ok, &report),
         Answer::Nodes(nodes) => Reply::json(ok, &nodes),
+        Answer::Peers(peers) => Reply::json(ok, &peers),
+        Answer::PeerEvents(events) => Reply::json(ok, &events),
         Answer::Groups(groups) => Reply::json(ok, &groups),
         Answer::Ticket(ticket) => Reply::json(ok, &ticket),
         Answer::Removed(removed) => Reply::json(ok, &removed),

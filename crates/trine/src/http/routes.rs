@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::site::ErrorReport;
 use crate::admin::logins::{AuditReport, TokenReport, UserReport};
-use crate::admin::protocol::{GroupReport, NodeReport, RemovedReport, StatusReport, TicketReport};
+use crate::admin::protocol::{
+    GroupReport, NodeReport, PeerReport, RemovedReport, StatusReport, TicketReport,
+};
 
 /// The path on which the document is served.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
@@ -33,6 +35,8 @@ pub enum What {
     Nodes,
     /// Remove a node.
     RemoveNode,
+    /// The members.
+    Peers,
     /// The groups.
     Groups,
     /// A join ticket.
@@ -147,6 +151,12 @@ pub const ROUTES: &[Route] = &[
         takes: None,
         gives: Gives::Json(SchemaGenerator::subschema_for::<RemovedReport>),
     },
+    Route::get(
+        "/v1/peers",
+        What::Peers,
+        "The members as this node sees them: state, address, round trip, load, version, incarnation, tags",
+        Gives::Json(SchemaGenerator::subschema_for::<Vec<PeerReport>>),
+    ),
     Route::get(
         "/v1/groups",
         What::Groups,

@@ -80,6 +80,8 @@ pub(super) async fn bring_up(
         },
         open_to_all: config.surfaces.exposure(crate::surfaces::REDIS).no_users_allowed,
         resident_bytes,
+        load,
+        profile: config.profile.clone(),
         tuning: tuning(config, redis, has_run, settings),
     };
     let node = Node::start(parts).await.map_err(Failure::new)?;
@@ -127,6 +129,18 @@ pub(crate) fn resident_bytes() -> u64 {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) << 10
+}
+
+/// Load of this machine over the last minute, in hundredths of what its cores
+/// can do; 0 where `/proc` does not say.
+fn load() -> u16 {
+    let average = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let average: f64 = average.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = average * 100.0 / f64::from(u32::try_from(cores).unwrap_or(u32::MAX));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+    let hundredths = share.clamp(0.0, f64::from(u16::MAX)) as u16;
+    hundredths
 }
 
 fn cannot_use(data: &Path, error: &dyn std::fmt::Display) -> Failure {
