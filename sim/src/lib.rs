@@ -16,6 +16,7 @@
 //! | [`bare`], [`whole`], [`kind`] | the kinds of node |
 //! | [`planted`] | bugs that must be found |
 //! | [`members`] | failure detection with thousands of members |
+//! | [`overlay`] | broadcast over a partial view with thousands of members |
 //! | [`fleet`], [`job`], [`failure`] | many seeds, one seed from start to report, how it fails |
 
 pub mod bare;
@@ -32,6 +33,7 @@ pub mod job;
 pub mod kind;
 pub mod linear;
 pub mod members;
+pub mod overlay;
 pub mod plan;
 pub mod planted;
 pub mod random;

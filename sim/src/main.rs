@@ -6,6 +6,7 @@
 //! cargo run -p sim -- --seed 17 … --print             with every event
 //! cargo run -p sim -- planted                         are all planted bugs caught?
 //! cargo run --release -p sim -- members --members 1000    how fast is a crash known?
+//! cargo run --release -p sim -- broadcast --members 10000  over a partial view
 //! ```
 //!
 //! Exit code 0 only if no seed failed.
@@ -17,6 +18,7 @@ use sim::fleet::{Score, run_all};
 use sim::job::{Job, Report};
 use sim::kind::Kind;
 use sim::members;
+use sim::overlay;
 use sim::planted;
 use sim::scenario::Scenario;
 use tokio::time::Instant;
@@ -75,6 +77,9 @@ enum Command {
     /// Failure detection in a crowd: time until all know of a crash, false
     /// positives, load; beside plain SWIM. Build with `--release`.
     Members(members::figures::Options),
+    /// Broadcast over a partial view: redundancy, and repair after half of the
+    /// members crash. Build with `--release`.
+    Broadcast(overlay::figures::Options),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +104,10 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
+        Some(Command::Broadcast(options)) => {
+            overlay::figures::run(&options);
+            ExitCode::SUCCESS
+        }
         None => run_seeds(&options),
     }
 }

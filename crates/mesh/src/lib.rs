@@ -17,6 +17,7 @@
 //! | [`message`] | messages, borrowed and kept |
 //! | [`sublist`] | which subscriptions a subject matches |
 //! | [`nats`] | the front door for clients of the NATS protocol |
+//! | [`broadcast`] | to all over a partial view, for clusters larger than Trine's; simulated only |
 //! | [`bus`] | subscriptions, publishers, receivers and their bounded outboxes |
 //! | [`link`] | what two nodes tell each other, and how messages cross |
 //! | `run` | the tasks: who is there, one flow to each other node |
@@ -26,6 +27,7 @@
 //!
 //! The rules of subjects are [`trine_types::subject`].
 
+pub mod broadcast;
 pub mod bus;
 pub mod direct;
 pub mod handle;
