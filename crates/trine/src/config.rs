@@ -63,15 +63,12 @@ pub struct Config {
     pub tags: Option<BTreeMap<String, String>>,
     /// Log filter for standard error, default `info`.
     pub log: Option<String>,
-    /// Bytes of one file of the write-ahead log, 1 to 1024 MiB, default 64.
-    /// Smaller files free space sooner; larger ones sync fewer file lengths.
-    pub log_segment_mib: Option<u32>,
     /// How many threads work on what.
     #[serde(default)]
     pub threads: Threads,
-    /// Open client connections, 1 to 100000, default 10000. Each costs a file
-    /// descriptor and some KiB.
-    pub max_clients: Option<u32>,
+    /// How large things may grow.
+    #[serde(default)]
+    pub limits: SizeLimits,
     /// How surfaces (`redis`, `nats`, `websocket`, `admin`) are encrypted:
     /// `auto` for a certificate that the node makes, or the PEM files
     /// `CERTIFICATE,KEY[,CLIENT_CA]`. Default: not at all.
@@ -104,6 +101,18 @@ pub struct ValidThreads {
     pub front: usize,
     /// For applying and long reads.
     pub state: usize,
+}
+
+/// How large things may grow, as it stands in a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SizeLimits {
+    /// Bytes of one file of the write-ahead log, 1 to 1024 MiB, default 64.
+    /// Smaller files free space sooner; larger ones sync fewer file lengths.
+    pub log_segment_mib: Option<u32>,
+    /// Open client connections, 1 to 100000, default 10000. Each costs a file
+    /// descriptor and some KiB.
+    pub max_clients: Option<u32>,
 }
 
 /// Settings that were checked: every value is present and in range.
@@ -253,8 +262,8 @@ impl Config {
             let count = given.map_or(default, usize::from);
             in_range(key, count, (1..=64).contains(&count), "1 to 64")
         };
-        let segment_mib = self.log_segment_mib.unwrap_or(64);
-        let max_clients = self.max_clients.unwrap_or(10_000);
+        let segment_mib = self.limits.log_segment_mib.unwrap_or(64);
+        let max_clients = self.limits.max_clients.unwrap_or(10_000);
         let partitions = self.partitions.unwrap_or(16);
         let surfaces = Surfaces::new(self.tls, self.beyond_loopback)?;
         surfaces.exposure(surfaces::REDIS).check_transport(surfaces::REDIS, redis)?;
@@ -281,7 +290,7 @@ impl Config {
             profile: valid_tags(self.tags.unwrap_or_default())?,
             log: valid_filter(self.log)?,
             log_segment_bytes: u64::from(in_range(
-                "log_segment_mib",
+                "limits.log_segment_mib",
                 segment_mib,
                 (1..=1024).contains(&segment_mib),
                 "1 to 1024",
@@ -292,7 +301,7 @@ impl Config {
                 state: threads("threads.state", self.threads.state, cores)?,
             },
             max_clients: in_range(
-                "max_clients",
+                "limits.max_clients",
                 max_clients as usize,
                 (1..=100_000).contains(&max_clients),
                 "1 to 100000",
@@ -424,9 +433,9 @@ mod tests {
             ("name = \"a b\"", "name", "characters"),
             ("tags = { \"a b\" = \"x\" }", "tags", "letters"),
             ("log = \"info,=,=\"", "log", "debug"),
-            ("log_segment_mib = 0", "log_segment_mib", "1 to 1024"),
+            ("limits.log_segment_mib = 0", "limits.log_segment_mib", "1 to 1024"),
             ("threads.raft = 65", "threads.raft", "1 to 64"),
-            ("max_clients = 0", "max_clients", "100000"),
+            ("limits.max_clients = 0", "limits.max_clients", "100000"),
         ];
         for (text, key, allowed) in cases {
             let error = parse(text).expect_err(text).to_string();
