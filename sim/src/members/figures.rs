@@ -49,6 +49,11 @@ pub fn run(options: &Options) -> Result<(), String> {
     if options.members < 2 || options.seeds == 0 {
         return Err("at least two members and one seed".to_owned());
     }
+    if options.slow.is_empty() && options.crashes >= options.members {
+        return Err(
+            "somebody must be left to know of a crash: give fewer --crashes than --members".to_owned()
+        );
+    }
     let protocols = if options.only_product { &Protocol::ALL[..1] } else { &Protocol::ALL[..] };
     if options.slow.is_empty() {
         print_crashes(options, protocols);
