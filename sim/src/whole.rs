@@ -125,8 +125,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
         },
         open_to_all: false,
         resident_bytes: || 0,
-        load: || 0,
-        profile: trine_mesh::members::Profile::default(),
+        about: trine::node::About { profile: trine_mesh::members::Profile::default(), load: || 0 },
         tuning: Tuning {
             wal: WalConfig { must_exist: has_run, ..WalConfig::small() },
             endpoint: EndpointConfig::default(),

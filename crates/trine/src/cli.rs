@@ -150,6 +150,17 @@ pub struct NodeTarget {
     pub socket: Option<PathBuf>,
 }
 
+/// How a node's process runs.
+#[derive(Debug, Args, Default, Clone)]
+pub struct ProcessArgs {
+    /// What to log on standard error (error, warn, info, debug, or per module) [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Threads for each of consensus, clients and state [default: by the number of cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u16>,
+}
+
 /// `trine start`.
 #[derive(Debug, Args, Default, Clone)]
 pub struct StartArgs {
@@ -186,12 +197,9 @@ pub struct StartArgs {
     /// Number of partitions, fixed when the cluster is created [default: 16].
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,
-    /// What to log on standard error (error, warn, info, debug, or per module) [default: info].
-    #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
-    /// Threads for each of consensus, clients and state [default: by the number of cores].
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u16>,
+    /// How the process runs.
+    #[command(flatten)]
+    pub process: ProcessArgs,
     /// Encryption, and what may be done beyond loopback.
     #[command(flatten)]
     pub doors: DoorArgs,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use trine_front::exposure::Exposed;
 use trine_mesh::members::Profile;
 
-use crate::cli::StartArgs;
+use crate::cli::{ProcessArgs, StartArgs};
 use crate::surfaces::{self, BeyondLoopback, Encryption, Surfaces};
 
 /// Port of the Redis door, as every Redis client expects it.
@@ -220,7 +220,8 @@ impl Config {
             None => Self::default(),
         };
         let StartArgs { data, name, redis, nats, websocket, admin, peer, .. } = args.clone();
-        let StartArgs { advertise, partitions, log, threads, tags, doors, .. } = args.clone();
+        let StartArgs { advertise, partitions, process, tags, doors, .. } = args.clone();
+        let ProcessArgs { log, threads } = process;
         config.data = data.or(config.data);
         config.name = name.or(config.name);
         config.redis = redis.or(config.redis);

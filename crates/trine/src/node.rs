@@ -48,13 +48,20 @@ pub struct NodeParts {
     pub open_to_all: bool,
     /// Resident memory of this process, for people.
     pub resident_bytes: fn() -> u64,
+    /// What this node tells its peers about itself.
+    pub about: About,
+    /// Tuning of the rooms.
+    pub tuning: Tuning,
+}
+
+/// What a node tells its peers about itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Version and tags.
+    pub profile: Profile,
     /// Load of this machine over the last minute, in hundredths of what its
     /// cores can do.
     pub load: fn() -> u16,
-    /// What this node tells its peers about itself.
-    pub profile: Profile,
-    /// Tuning of the rooms.
-    pub tuning: Tuning,
 }
 
 /// Settings of all rooms.
@@ -177,7 +184,7 @@ impl Node {
             peers: peers(&cluster),
             entropy: entropy.clone(),
         });
-        let about = (parts.profile, parts.load);
+        let about = parts.about;
         let peers = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
         let partitions = partitions(&cluster, &wal, &replication).await?;
         let secrets = entropy.clone();
@@ -234,7 +241,7 @@ fn take_part(
     cluster: &Cluster,
     endpoint: &Endpoint,
     replication: &Replication,
-    (profile, load): (Profile, fn() -> u16),
+    About { profile, load }: About,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
 ) -> Peers {
     members::start(members::Parts {

@@ -37,8 +37,7 @@ async fn lone_node(store: OrderedStore) -> Node {
         doors: Doors::default(),
         open_to_all: false,
         resident_bytes: || 0,
-        load: || 0,
-        profile: trine_mesh::members::Profile::default(),
+        about: trine::node::About { profile: trine_mesh::members::Profile::default(), load: || 0 },
         tuning: Tuning {
             wal: WalConfig::small(),
             endpoint: EndpointConfig::default(),

@@ -16,7 +16,7 @@ use trine_types::{Clock, Entropy};
 
 use crate::config::ValidConfig;
 use crate::failure::Failure;
-use crate::node::{Node, NodeParts, Tuning};
+use crate::node::{About, Node, NodeParts, Tuning};
 use crate::private::make_private;
 use crate::seams::{OsEntropy, SystemClock};
 use crate::topology::REDIS_DOOR;
@@ -80,8 +80,7 @@ pub(super) async fn bring_up(
         },
         open_to_all: config.surfaces.exposure(crate::surfaces::REDIS).no_users_allowed,
         resident_bytes,
-        load,
-        profile: config.profile.clone(),
+        about: About { profile: config.profile.clone(), load },
         tuning: tuning(config, redis, has_run, settings),
     };
     let node = Node::start(parts).await.map_err(Failure::new)?;
