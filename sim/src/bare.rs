@@ -43,7 +43,7 @@ pub struct BareDoor {
     log: GroupLog,
 }
 
-fn key_of(number: NodeNumber) -> NodeId {
+pub(crate) fn key_of(number: NodeNumber) -> NodeId {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&mix(number.0).to_le_bytes());
     key[8..16].copy_from_slice(&number.0.to_le_bytes());

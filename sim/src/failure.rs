@@ -29,6 +29,10 @@ pub enum Property {
     NoPanic,
     /// Clients get answers that fit their questions.
     SaneAnswers,
+    /// Messages of one sender reach one receiver in order, each at most once.
+    InOrder,
+    /// Nodes know what others want, and what is wanted arrives.
+    Interest,
     /// What the scenario itself promises.
     Scenario,
 }

@@ -117,6 +117,11 @@ impl Network {
         self.net.break_connections(self.id(a), self.id(b));
     }
 
+    /// Connections no longer break by chance.
+    pub(crate) fn settle(&mut self) {
+        self.net.settle();
+    }
+
     pub(crate) fn heal(&mut self) {
         self.net.heal_all();
     }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use crate::bare::Bare;
 use crate::job::{Job, Report, run_job};
+use crate::meshed::Meshed;
+use crate::scenario::Scenario;
 use crate::whole::Whole;
 
 /// What runs as a node.
@@ -49,6 +51,9 @@ impl Kind {
     /// Runs one seed.
     #[must_use]
     pub fn run(self, job: &Job) -> Report {
+        if job.scenario == Scenario::Messages {
+            return run_job(job, Meshed::default);
+        }
         match self.of_seed(job.seed) {
             Self::Bare => run_job(job, || Bare),
             Self::Whole | Self::Both => run_job(job, Whole::default),
@@ -75,7 +80,6 @@ impl FromStr for Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
 
     /// Everything in the report, over the content of every frame.
     fn repeats(kind: Kind, scenario: Scenario, seed: u64) {
@@ -95,5 +99,10 @@ mod tests {
     #[test]
     fn a_seed_of_whole_nodes_runs_the_same_way_twice() {
         repeats(Kind::Whole, Scenario::Register, 3);
+    }
+
+    #[test]
+    fn a_seed_of_meshed_nodes_runs_the_same_way_twice() {
+        repeats(Kind::Bare, Scenario::Messages, 3);
     }
 }

@@ -13,7 +13,7 @@
 //! | [`linear`], [`register`] | whether that was linearizable |
 //! | [`invariant`] | Raft's properties, one file each |
 //! | [`scenario`] | what the clients do and what must hold after |
-//! | [`bare`], [`whole`], [`kind`] | the kinds of node |
+//! | [`bare`], [`whole`], [`meshed`], [`kind`] | the kinds of node |
 //! | [`planted`] | bugs that must be found |
 //! | [`members`] | failure detection with thousands of members |
 //! | [`overlay`] | broadcast over a partial view with thousands of members |
@@ -33,6 +33,7 @@ pub mod job;
 pub mod kind;
 pub mod linear;
 pub mod members;
+pub mod meshed;
 pub mod overlay;
 pub mod plan;
 pub mod planted;

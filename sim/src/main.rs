@@ -40,7 +40,8 @@ struct Options {
     /// unless --scenario is given).
     #[arg(long)]
     seed: Option<u64>,
-    /// Run only this scenario: register, counter, failover or membership.
+    /// Run only this scenario: register, counter, failover, membership or
+    /// messages.
     #[arg(long)]
     scenario: Option<Scenario>,
     /// What runs as a node: whole nodes, or replication alone.

@@ -70,6 +70,21 @@ pub const BUGS: &[Bug] = &[
             "a read decides by the leader's clock whether a key has expired",
         )
     },
+    bug(
+        trine_mesh::planted::GROUP_SERVED_TWICE,
+        Scenario::Messages,
+        "a group's message goes to a member at another node though one here took it",
+    ),
+    bug(
+        trine_mesh::planted::INTEREST_NOT_RETOLD,
+        Scenario::Messages,
+        "a broken flow goes on telling changes as if nothing had been lost",
+    ),
+    bug(
+        trine_mesh::planted::NEWEST_MESSAGE_FIRST,
+        Scenario::Messages,
+        "what waits for another node leaves newest first",
+    ),
 ];
 
 /// Whether this build has the bugs in it.

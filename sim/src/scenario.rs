@@ -20,16 +20,28 @@ pub enum Scenario {
     Failover,
     /// Nodes come, go and are replaced while clients write.
     Membership,
+    /// Programs publish, subscribe, ask and answer on all nodes.
+    Messages,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Register, Self::Counter, Self::Failover, Self::Membership];
+    pub const ALL: [Self; 5] =
+        [Self::Register, Self::Counter, Self::Failover, Self::Membership, Self::Messages];
+
+    /// Those that take turns, seed by seed.
+    const TURNS: [Self; 4] = [Self::Register, Self::Counter, Self::Failover, Self::Membership];
+
+    /// Of this many seeds, the last one is about messages.
+    const MESSAGES_EVERY: u64 = 10;
 
     /// The scenario of `seed` in a run over all scenarios.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
-        Self::ALL[usize::try_from(seed % 4).unwrap_or(0)]
+        if seed % Self::MESSAGES_EVERY == Self::MESSAGES_EVERY - 1 {
+            return Self::Messages;
+        }
+        Self::TURNS[usize::try_from(seed % 4).unwrap_or(0)]
     }
 
     /// Its name on the command line.
@@ -40,6 +52,7 @@ impl Scenario {
             Self::Counter => "counter",
             Self::Failover => "failover",
             Self::Membership => "membership",
+            Self::Messages => "messages",
         }
     }
 }

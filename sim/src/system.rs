@@ -12,9 +12,10 @@ use trine_types::{GroupId, NodeId, NodeNumber};
 
 use crate::clock::SkewedClock;
 use crate::door::Door;
-use crate::failure::Failure;
+use crate::failure::{Failure, Property};
 use crate::hardware::Hardware;
 use crate::random::SeededEntropy;
+use crate::scenario::phases::Summary;
 use crate::world::World;
 
 /// One replica as its node describes it.
@@ -111,4 +112,12 @@ pub trait System: Sized + 'static {
 
     /// Starts a node; runs on the node's own runtime.
     fn boot(&self, parts: NodeParts) -> BoxFuture<'static, Result<Running<Self::Door>, String>>;
+
+    /// Lets the programs of meshed nodes talk while faults strike.
+    ///
+    /// # Errors
+    /// The first violated property; nodes without a mesh violate `Scenario`.
+    fn messages(world: &mut World<Self>) -> Result<Summary, Failure> {
+        Err(world.failure(Property::Scenario, "nodes of this kind exchange no messages"))
+    }
 }

@@ -30,6 +30,7 @@ pub fn run<S: System>(scenario: Scenario, world: &mut World<S>) -> Result<Summar
         Scenario::Counter => counter(world),
         Scenario::Failover => failover(world),
         Scenario::Membership => membership(world),
+        Scenario::Messages => S::messages(world),
     }
 }
 

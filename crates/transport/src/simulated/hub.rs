@@ -249,6 +249,14 @@ impl SimNet {
         hub.slow.clear();
     }
 
+    /// From now on no frame is exceptionally late and no connection breaks by
+    /// chance.
+    pub fn settle(&self) {
+        let mut hub = self.lock();
+        hub.config.spikes_per_million = 0;
+        hub.config.breaks_per_million = 0;
+    }
+
     /// Delays every frame from `from` to `to` by `extra` more; zero ends it.
     pub fn slow(&self, from: NodeId, to: NodeId, extra: Duration) {
         let mut hub = self.lock();
