@@ -24,13 +24,14 @@ class Cluster:
 
     ports: list[int]
     pids: list[int]
+    nats: list[int]
     data: str = ""
 
 
 def free_ports(count: int) -> int:
     """A port such that it and the next `count - 1` in steps of 10 are free, as are those 10,000 above."""
     for first in range(21000, 29000, 100):
-        wanted = [first + 10 * n + above for n in range(count) for above in (0, 10000)]
+        wanted = [first + 10 * n + above for n in range(count) for above in (0, 2, 5, 10000)]
         held = []
         try:
             for port in wanted:
@@ -50,7 +51,7 @@ def running():
     data = tempfile.mkdtemp(prefix="trine-clients-")
     first = free_ports(3)
     arguments = [os.environ["TRINE"], "dev", "--json", "--nodes", "3", "--data", data, "--redis-port", str(first)]
-    arguments += ["--admin-port", str(first + 5)]
+    arguments += ["--nats-port", str(first + 2), "--admin-port", str(first + 5)]
     log = open(os.path.join(data, "dev.log"), "w+")
     dev = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
     line = dev.stdout.readline()
@@ -58,9 +59,9 @@ def running():
         log.seek(0)
         raise RuntimeError(f"trine dev ended with {dev.wait()}: {log.read()[-4000:]}")
     doors = json.loads(line)
-    ports = [int(door["redis"].rsplit(":", 1)[1]) for door in doors]
+    ports = {surface: [int(door[surface].rsplit(":", 1)[1]) for door in doors] for surface in ("redis", "nats")}
     try:
-        yield Cluster(ports, [door["pid"] for door in doors], data)
+        yield Cluster(ports["redis"], [door["pid"] for door in doors], ports["nats"], data)
     finally:
         dev.send_signal(signal.SIGTERM)
         dev.wait(timeout=30)
