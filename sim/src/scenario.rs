@@ -29,8 +29,8 @@ impl Scenario {
     pub const ALL: [Self; 5] =
         [Self::Register, Self::Counter, Self::Failover, Self::Membership, Self::Messages];
 
-    /// Those that take turns, seed by seed.
-    const TURNS: [Self; 4] = [Self::Register, Self::Counter, Self::Failover, Self::Membership];
+    /// Those that need nothing but the store, and take turns, seed by seed.
+    pub const OF_THE_STORE: [Self; 4] = [Self::Register, Self::Counter, Self::Failover, Self::Membership];
 
     /// Of this many seeds, the last one is about messages.
     const MESSAGES_EVERY: u64 = 10;
@@ -41,7 +41,7 @@ impl Scenario {
         if seed % Self::MESSAGES_EVERY == Self::MESSAGES_EVERY - 1 {
             return Self::Messages;
         }
-        Self::TURNS[usize::try_from(seed % 4).unwrap_or(0)]
+        Self::OF_THE_STORE[usize::try_from(seed % 4).unwrap_or(0)]
     }
 
     /// Its name on the command line.

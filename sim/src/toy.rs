@@ -189,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_perfect_store_passes_every_scenario() {
-        for scenario in Scenario::ALL {
+    fn a_perfect_store_passes_every_scenario_of_the_store() {
+        for scenario in Scenario::OF_THE_STORE {
             assert_eq!(verdict(Flaw::None, scenario, 3), Ok(()), "{scenario}");
         }
     }
