@@ -1,0 +1,30 @@
+//! Master-worker: a user submits jobs, the master assigns their tasks, a worker
+//! on every node executes them, the master collects the results. The time of a
+//! task is `T = T_a + T_c`: assignment; execution and return of the result.
+//!
+//! Invariants:
+//! - A job, and each range of its tasks, is in the log of group `jobs` before
+//!   its submitter hears of it.
+//! - A task runs at least once, unless its job is cancelled; its result is
+//!   committed exactly once: the first that the log has counts, whatever is
+//!   retried, moved to another worker or told by two masters.
+//! - The master is the leader of group `jobs`. What runs where is known to it
+//!   alone, and a new one learns it from the workers.
+//! - A worker keeps a result until it hears that it is committed.
+//! - State is bounded per range of tasks and per result, never per task that
+//!   waits.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`spec`] | jobs, tasks, outcomes and results, as users and nodes speak of them |
+//! | [`limits`] | the bounds of all that |
+//! | [`binary`] | bytes within a message, encoded at once |
+
+pub mod binary;
+pub mod limits;
+pub mod spec;
+
+pub use spec::{
+    Attempt, BodyKind, Halt, HaltOn, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult,
+    TaskSpec, Work,
+};
