@@ -18,12 +18,14 @@
 //! |---|---|
 //! | [`spec`] | jobs, tasks, outcomes and results, as users and nodes speak of them |
 //! | [`limits`] | the bounds of all that |
+//! | [`schedule`] | which worker runs what: the master's soft state, pure |
 //! | [`binary`] | bytes within a message, encoded at once |
 //! | [`parallel`] | the words of GNU parallel: templates, sources, blocks, logs |
 
 pub mod binary;
 pub mod limits;
 pub mod parallel;
+pub mod schedule;
 pub mod spec;
 
 pub use spec::{
