@@ -10,8 +10,9 @@ use trine_types::{GroupId, NodeNumber};
 /// Most replicas of one group.
 pub const MAX_REPLICAS: usize = 7;
 
-/// Replicas of a database partition (or as many as there are nodes).
-pub const PARTITION_REPLICAS: usize = 3;
+/// Replicas of a database partition, and of `jobs` (or as many as there are
+/// nodes).
+pub const GROUP_REPLICAS: usize = 3;
 
 /// One group's row.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

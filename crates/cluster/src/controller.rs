@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trine_types::{GroupId, NodeNumber};
 
-use crate::assignments::{Assignment, PARTITION_REPLICAS, meta_voters};
+use crate::assignments::{Assignment, GROUP_REPLICAS, meta_voters};
 use crate::command::Command;
 use crate::nodes::NodeState;
 use crate::placement::{self, Candidate, Places};
@@ -80,9 +80,17 @@ pub fn target(meta: &MetaState) -> Places {
         .collect();
     let current: Places =
         meta.assignments.iter().map(|(&group, row)| (group, row.replicas.clone())).collect();
-    let (own, others): (Vec<_>, Vec<_>) = current.keys().copied().partition(|&group| group == GroupId::META);
-    let mut target = placement::plan(&nodes, &own, meta_voters(nodes.len()), &current);
-    target.extend(placement::plan(&nodes, &others, PARTITION_REPLICAS, &current));
+    let groups = |wanted: fn(GroupId) -> bool| -> Vec<GroupId> {
+        current.keys().copied().filter(|&group| wanted(group)).collect()
+    };
+    let meta = groups(|group| group == GroupId::META);
+    let mut target = placement::plan(&nodes, &meta, meta_voters(nodes.len()), &current);
+    // Each kind by itself, so that partitions are spread evenly whatever else
+    // there is.
+    let services = groups(|group| group != GroupId::META && group.as_partition().is_none());
+    target.extend(placement::plan(&nodes, &services, GROUP_REPLICAS, &current));
+    let partitions = groups(|group| group.as_partition().is_some());
+    target.extend(placement::plan(&nodes, &partitions, GROUP_REPLICAS, &current));
     target
 }
 

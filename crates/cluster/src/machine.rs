@@ -140,7 +140,7 @@ mod tests {
         let rows = OrderedStore::new(1).keyspace("meta").expect("opened");
         assert!(matches!(commit(&machine, &rows, &genesis(), 1), Answer::Admitted { .. }));
         assert!(meta.has_changed().expect("alive"));
-        assert_eq!(meta.borrow_and_update().assignments.len(), 5);
+        assert_eq!(meta.borrow_and_update().assignments.len(), 6);
         commit(&machine, &rows, b"nonsense", 2);
         assert!(!meta.has_changed().expect("alive"), "nothing changed");
 

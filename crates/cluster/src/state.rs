@@ -316,8 +316,9 @@ impl MetaState {
         let mut meta = Assignment::unborn(first);
         meta.settle(BTreeSet::from([first]));
         self.assignments.insert(GroupId::META, meta);
-        for partition in 0..partitions {
-            self.assignments.insert(GroupId::partition(partition), Assignment::unborn(first));
+        let partitions = (0..partitions).map(GroupId::partition);
+        for group in [GroupId::JOBS].into_iter().chain(partitions) {
+            self.assignments.insert(group, Assignment::unborn(first));
         }
         Ok(answer)
     }

@@ -241,7 +241,7 @@ mod tests {
         join(&mut meta, 2);
         join(&mut meta, 3);
         let all: BTreeSet<_> = (1..=3).map(NodeNumber).collect();
-        for group in [GroupId::META, GroupId::partition(0)] {
+        for group in [GroupId::META, GroupId::JOBS, GroupId::partition(0)] {
             let three = all.iter().copied().collect();
             meta.apply(1, Command::Assign { changes: vec![(group, 1, three)] });
             meta.apply(1, Command::Settle { group, revision: 2, members: all.clone() });
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((seen.tolerates, seen.without_majority.len()), (0, 0));
         let two_down = BTreeSet::from([NodeNumber(2), NodeNumber(3)]);
         let seen = summary(&meta, NodeNumber(1), &two_down).expect("created");
-        assert_eq!(seen.without_majority.len(), 2);
+        assert_eq!(seen.without_majority.len(), 3);
         assert!(seen.tolerance.contains("recover"), "{}", seen.tolerance);
     }
 }

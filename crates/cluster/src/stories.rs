@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trine_types::{GroupId, NodeNumber};
+use trine_types::NodeNumber;
 
 use self::world::{By, LIMIT, Machinery, World, within};
 use crate::error::{ClusterError, Fatal};
@@ -47,7 +47,8 @@ async fn leaders_spread_over_the_nodes() {
     };
     let groups = within("preferred leaders lead", spread).await;
     for node in &nodes {
-        let leads = groups.iter().filter(|g| g.group != GroupId::META && g.leader == Some(node.number()));
+        let leads =
+            groups.iter().filter(|g| g.group.as_partition().is_some() && g.leader == Some(node.number()));
         assert_eq!(leads.count(), 4);
     }
 }
@@ -177,7 +178,7 @@ async fn what_is_left_goes_on_after_a_lost_majority() {
     let seen = within("their loss is seen", suspects.wait_for(|suspects| *suspects == lost)).await.is_ok();
     assert!(seen);
     let plan = within("a plan", nodes[0].cluster.plan_recovery(&lost)).await.expect("planned");
-    assert_eq!(plan.groups.len(), 3, "{plan:?}");
+    assert_eq!(plan.groups.len(), 4, "meta, jobs and two partitions: {plan:?}");
     within("the recovery", nodes[0].cluster.recover(&lost)).await.expect("recovered");
     within("one node is left", nodes[0].cluster.settled(1)).await;
     assert_eq!(nodes[0].read(0).await, "kept");

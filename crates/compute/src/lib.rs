@@ -19,14 +19,23 @@
 //! | [`spec`] | jobs, tasks, outcomes and results, as users and nodes speak of them |
 //! | [`limits`] | the bounds of all that |
 //! | [`schedule`] | which worker runs what: the master's soft state, pure |
-//! | [`binary`] | bytes within a message, encoded at once |
 //! | [`parallel`] | the words of GNU parallel: templates, sources, blocks, logs |
+//! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
+//! | [`binary`] | bytes within a message, encoded at once |
+//! | [`state`] | what a command changes |
+//! | [`machine`] | the rules as the machine of group `jobs` |
+//! | [`planted`] | the bugs that the simulator must catch |
 
 pub mod binary;
+pub mod codec;
+pub mod command;
 pub mod limits;
+pub mod machine;
 pub mod parallel;
+pub mod planted;
 pub mod schedule;
 pub mod spec;
+pub mod state;
 
 pub use spec::{
     Attempt, BodyKind, Halt, HaltOn, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult,

@@ -69,6 +69,9 @@ pub struct JobSpec {
     pub retries: u32,
     /// How long one attempt may run.
     pub timeout_ms: Option<u64>,
+    /// Whether a task that takes far longer than others gets a second attempt
+    /// on another node: say no where doing it twice does harm.
+    pub backups: bool,
     /// When the job ends before all of its tasks are done.
     pub halt: Option<Halt>,
     /// What each task takes.
@@ -90,6 +93,7 @@ impl Default for JobSpec {
             weight: 1,
             retries: 0,
             timeout_ms: None,
+            backups: true,
             halt: None,
             resources: Resources::default(),
             env: Vec::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use trine_cluster::{Cluster, Directory, Doors, MetaState, Settings};
+use trine_compute::machine::JobsMachine;
 use trine_database::{Database, ReplicatedGroups};
 use trine_mesh::Mesh;
 use trine_mesh::members::{self, Peers, Profile};
@@ -164,6 +165,7 @@ impl Node {
             config: tuning.replication,
         })
         .await?;
+        let (jobs, _) = JobsMachine::new();
         let cluster = Cluster::start(trine_cluster::Parts {
             directory,
             start,
@@ -174,7 +176,7 @@ impl Node {
             workers: workers.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
-            machines: Arc::new(machine_of),
+            machines: Arc::new(move |group| machine_of(group, &jobs)),
             doors: parts.doors,
             settings: tuning.cluster,
         })
@@ -258,7 +260,10 @@ fn take_part(
 }
 
 /// The rules of a group that is opened here.
-fn machine_of(group: GroupId) -> Option<Arc<dyn Machine>> {
+fn machine_of(group: GroupId, jobs: &Arc<JobsMachine>) -> Option<Arc<dyn Machine>> {
+    if group == GroupId::JOBS {
+        return Some(jobs.clone());
+    }
     group.as_partition().map(|_| trine_database::partition_machine())
 }
 

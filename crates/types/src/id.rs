@@ -110,6 +110,8 @@ pub struct GroupId(pub u32);
 impl GroupId {
     /// Nodes, certificates, tickets, placement: the group every node follows.
     pub const META: Self = Self(0);
+    /// Jobs, their tasks and results; its leader is the master.
+    pub const JOBS: Self = Self(1);
     /// Group ids from here on are database partitions.
     const FIRST_PARTITION: u32 = 0x1_0000;
 
@@ -130,6 +132,7 @@ impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (*self, self.as_partition()) {
             (Self::META, _) => f.write_str("meta"),
+            (Self::JOBS, _) => f.write_str("jobs"),
             (_, Some(partition)) => write!(f, "partition-{partition}"),
             (Self(other), None) => write!(f, "group-{other}"),
         }
@@ -163,5 +166,6 @@ mod tests {
         assert_eq!(GroupId::partition(15).as_partition(), Some(15));
         assert_eq!(GroupId::META.as_partition(), None);
         assert_eq!(GroupId::partition(3).to_string(), "partition-3");
+        assert_eq!((GroupId::JOBS.as_partition(), GroupId::JOBS.to_string()), (None, "jobs".to_owned()));
     }
 }

@@ -40,7 +40,7 @@ fn refused(answer: Answer) -> Refusal {
 #[test]
 fn a_cluster_is_created_once() {
     let mut meta = created(4);
-    assert_eq!(meta.assignments.len(), 5);
+    assert_eq!(meta.assignments.len(), 6, "meta, jobs and four partitions");
     let before = meta.clone();
     assert!(matches!(meta.apply(1_500, genesis(CLUSTER, 4)), Answer::Admitted { .. }), "a lost answer");
     assert_eq!(refused(meta.apply(1_500, genesis(ClusterId([6; 16]), 4))), Refusal::AlreadyCreated);

@@ -1,0 +1,188 @@
+//! Stories of jobs, and a model that any sequence of commands must agree with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use trine_storage::{Keyspace, OrderedStore, StateStore};
+
+use super::*;
+use crate::spec::{BodyKind, Halt, TaskSpec};
+
+pub(crate) fn rows() -> Arc<dyn Keyspace> {
+    OrderedStore::new(1).keyspace("jobs").expect("opened")
+}
+
+pub(crate) fn run(rows: &Arc<dyn Keyspace>, command: Command) -> Result<Answer, Refusal> {
+    let mut tx = Transaction::new(&**rows);
+    let answer = apply(&mut tx, 7, command);
+    let (batch, _) = tx.into_batch().expect("nothing failed");
+    rows.commit(batch).expect("committed");
+    answer
+}
+
+pub(crate) fn create(rows: &Arc<dyn Keyspace>, spec: JobSpec) -> JobId {
+    match run(rows, Command::Create { spec: Box::new(spec) }) {
+        Ok(Answer::Created(job)) => job,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn range(count: u32) -> Command {
+    let tasks: Vec<_> = (0..count).map(|n| TaskSpec::process(["echo".to_owned(), n.to_string()])).collect();
+    let tasks = codec::encode_tasks(&tasks, &BodyKind::Process).expect("small");
+    Command::Append { job: JobId(0), after: None, count, pinned: false, tasks }
+}
+
+pub(crate) fn append(rows: &Arc<dyn Keyspace>, to: JobId, count: u32) -> Result<Answer, Refusal> {
+    let Command::Append { after, count, tasks, .. } = range(count) else { panic!("an append") };
+    run(rows, Command::Append { job: to, after, count, pinned: false, tasks })
+}
+
+fn returned(job: JobId, index: u64, success: bool) -> Returned {
+    Returned { job, index, success, result: Bytes::from(format!("{index} {success}")) }
+}
+
+fn commit_of(rows: &Arc<dyn Keyspace>, results: Vec<Returned>) -> Vec<Committed> {
+    match run(rows, Command::Commit { results }) {
+        Ok(Answer::Committed(answers)) => answers,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn phase(rows: &Arc<dyn Keyspace>, job: JobId) -> Phase {
+    progress(&**rows, job).expect("decodes").expect("there").phase
+}
+
+#[test]
+fn a_job_is_over_when_all_of_its_tasks_are_done() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    assert_eq!(append(&rows, job, 2), Ok(Answer::Appended { first: 0 }));
+    assert_eq!(append(&rows, job, 1), Ok(Answer::Appended { first: 2 }));
+    let (one, two) = (returned(job, 1, true), returned(job, 0, false));
+    assert_eq!(
+        commit_of(&rows, vec![one.clone(), two, one]),
+        [Committed::Counts, Committed::Counts, Committed::Stale]
+    );
+    assert_eq!(run(&rows, Command::Close { job }), Ok(Answer::Done));
+    assert_eq!(phase(&rows, job), Phase::Closed);
+    assert_eq!(append(&rows, job, 1), Err(Refusal::Closed(job)));
+    assert_eq!(
+        commit_of(&rows, vec![returned(job, 2, true), returned(job, 3, true)]),
+        [Committed::Counts, Committed::Stale]
+    );
+    let row = progress(&*rows, job).expect("decodes").expect("there");
+    assert_eq!((row.phase, row.done, row.failed, row.ended_ms), (Phase::Over, 3, 1, Some(7)));
+    assert_eq!(totals(&*rows).expect("decodes").live, 0);
+}
+
+#[test]
+fn a_range_that_is_sent_again_is_not_added_again() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    let Command::Append { count, tasks, .. } = range(3) else { panic!("an append") };
+    let mut first = Command::Append { job, after: Some(0), count, pinned: false, tasks };
+    assert_eq!(run(&rows, first.clone()), Ok(Answer::Appended { first: 0 }));
+    assert_eq!(run(&rows, first.clone()), Ok(Answer::Appended { first: 0 }));
+    if let Command::Append { after, .. } = &mut first {
+        *after = Some(1);
+    }
+    assert_eq!(run(&rows, first), Err(Refusal::Outdated { job, tasks: 3 }));
+}
+
+#[test]
+fn a_job_halts_when_it_has_failed_enough() {
+    let rows = rows();
+    for (now, expected) in [(true, Phase::Cancelled), (false, Phase::Halting)] {
+        let halt = Some(Halt { on: HaltOn::Failures, count: 2, now });
+        let job = create(&rows, JobSpec { halt, ..JobSpec::default() });
+        append(&rows, job, 5).expect("added");
+        commit_of(&rows, vec![returned(job, 0, false), returned(job, 1, true)]);
+        assert_eq!(phase(&rows, job), Phase::Open);
+        let late = commit_of(&rows, vec![returned(job, 2, false), returned(job, 3, true)]);
+        assert_eq!(phase(&rows, job), expected);
+        assert_eq!(late[1], if now { Committed::Stale } else { Committed::Counts });
+    }
+}
+
+#[test]
+fn a_forgotten_job_leaves_no_row() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 600).expect("added");
+    commit_of(&rows, (0..600).map(|n| returned(job, n, true)).collect());
+    assert_eq!(run(&rows, Command::Forget { job }), Err(Refusal::NotOver(job)));
+    run(&rows, Command::Cancel { job }).expect("cancelled");
+    let mut steps = 0;
+    while run(&rows, Command::Forget { job }) == Ok(Answer::Forgotten { more: true }) {
+        steps += 1;
+        assert_eq!(crate::machine::job(&*rows, job), Err(Refusal::NoSuchJob(job)));
+    }
+    assert!(steps >= 2, "{steps}");
+    let left = rows.scan(Bound::Included(&[0x02]), Bound::Unbounded, 100).expect("read");
+    assert_eq!(left, vec![]);
+    let totals = totals(&*rows).expect("decodes");
+    assert_eq!((totals.jobs, totals.bytes, totals.live), (0, 0, 0));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u64, u32),
+    Commit(Vec<(u64, u64, bool)>),
+    Close(u64),
+    Cancel(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let job = || 1_u64..4;
+    prop_oneof![
+        (job(), 1_u32..5).prop_map(|(job, count)| Step::Append(job, count)),
+        prop::collection::vec((job(), 0_u64..12, any::<bool>()), 1..8).prop_map(Step::Commit),
+        job().prop_map(Step::Close),
+        job().prop_map(Step::Cancel),
+    ]
+}
+
+proptest! {
+    /// Whatever is committed, again and by whom: each task has one result, the
+    /// first, and results stand in the order in which they were accepted.
+    #[test]
+    fn each_task_commits_once(steps in prop::collection::vec(step(), 0..40)) {
+        let rows = rows();
+        for _ in 0..3 {
+            create(&rows, JobSpec::default());
+        }
+        let mut model: BTreeMap<u64, Vec<(u64, Bytes)>> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Append(job, count) => drop(append(&rows, JobId(job), count)),
+                Step::Close(job) => drop(run(&rows, Command::Close { job: JobId(job) })),
+                Step::Cancel(job) => drop(run(&rows, Command::Cancel { job: JobId(job) })),
+                Step::Commit(results) => {
+                    let results: Vec<_> =
+                        results.into_iter().map(|(job, index, ok)| returned(JobId(job), index, ok)).collect();
+                    for (sent, answer) in results.iter().zip(commit_of(&rows, results.clone())) {
+                        let list = model.entry(sent.job.0).or_default();
+                        if answer == Committed::Counts {
+                            prop_assert!(list.iter().all(|(index, _)| *index != sent.index));
+                            list.push((sent.index, sent.result.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        for job in (1..4).map(JobId) {
+            let list = model.remove(&job.0).unwrap_or_default();
+            let stored = crate::machine::results(&*rows, job, 0, u32::MAX).expect("reads");
+            let read: Vec<_> = stored.results.into_iter().map(|encoded| encoded.0).collect();
+            prop_assert_eq!(read, list.iter().map(|(_, result)| result.clone()).collect::<Vec<_>>());
+            let mut done = BTreeSet::new();
+            done_tasks(&*rows, job, |index| { done.insert(index); }).expect("reads");
+            prop_assert_eq!(done, list.iter().map(|(index, _)| *index).collect::<BTreeSet<_>>());
+            let row = progress(&*rows, job).expect("decodes").expect("there");
+            prop_assert_eq!(row.done, list.len() as u64);
+            prop_assert!(row.phase != Phase::Over || row.done == row.tasks);
+        }
+    }
+}
