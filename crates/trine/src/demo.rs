@@ -1,7 +1,8 @@
 //! `trine demo`: what Trine promises, shown on real input in a minute or two.
 //! Three node processes in a temporary folder store real files, read them back
 //! through the other nodes, show where time goes, send each other messages, lose
-//! a leader under load and prove that nothing acknowledged was lost.
+//! a leader under load, see who knew when, and prove that nothing acknowledged
+//! was lost.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | [`ledger`] | what a client may conclude from answers and silence; pure |
 //! | [`load`] | steady writes and increments, and the audit after them |
 //! | [`failover`] | the kill, the outage, the restart, catching up |
+//! | [`departure`] | when each node knew of the kill |
 //! | [`summary`] | the verdict |
 
 use std::time::Duration;
@@ -25,6 +27,7 @@ use crate::failure::Failure;
 use crate::local::{self, NodeProcess, NodeSpec};
 use summary::Summary;
 
+pub mod departure;
 pub mod failover;
 pub mod files;
 pub mod input;

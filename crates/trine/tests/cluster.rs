@@ -91,6 +91,11 @@ async fn a_killed_leader_loses_nothing_and_catches_up() {
     assert!(report.audit.holds() && report.audit.writes > 0, "{report:?}");
     assert!(report.audit_restarted.holds(), "{report:?}");
     assert!(report.outage_ms.is_some() && report.caught_up_ms.is_some(), "{report:?}");
+    assert_eq!(report.knew.len(), 2, "{report:?}");
+    assert!(
+        report.knew.iter().all(|knew| knew.node != report.killed && knew.after_ms.is_some()),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::departure::{Knew, Watchers};
 use super::ledger::{self, Audit};
 use super::load::{self, Load};
 use super::{millis, spinner};
@@ -26,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct FailoverReport {
     /// Node that led the measured keys and was killed, from 1.
     pub killed: u16,
+    /// When each other node knew that it was gone.
+    pub knew: Vec<Knew>,
     /// How long no write was acknowledged; absent: for the rest of the load.
     pub outage_ms: Option<u64>,
     /// Writes and increments per second before the kill.
@@ -58,11 +61,13 @@ pub async fn show(nodes: &mut [NodeProcess], load_time: Duration) -> Result<Fail
     let load = Load::start(&survivors);
     tokio::time::sleep(load_time).await;
     bar.set_message(format!("killing node {killed}, which leads the measured keys"));
-    let kill = load.elapsed();
+    let watchers = Watchers::start(nodes, victim).await?;
+    let (kill, killed_at) = (load.elapsed(), Instant::now());
     nodes[victim].kill().await?;
     tokio::time::sleep(load_time).await;
     let end = load.elapsed();
     let ledgers = load.finish().await?;
+    let knew = watchers.finish(killed_at).await?;
     bar.set_message("comparing what was acknowledged with what is there");
     let audit = load::audit(&ledgers, survivors[0]).await?;
     bar.set_message(format!("restarting node {killed}"));
@@ -78,6 +83,7 @@ pub async fn show(nodes: &mut [NodeProcess], load_time: Duration) -> Result<Fail
     eprintln!("node {killed} killed; writes unavailable for {} ms", outage_ms.unwrap_or(u64::MAX));
     Ok(FailoverReport {
         killed,
+        knew,
         outage_ms,
         rate_before: ledger::rate(&ledgers, Duration::from_millis(500).min(kill), kill),
         rate_after: ledger::rate(&ledgers, kill + Duration::from_secs(1), end),

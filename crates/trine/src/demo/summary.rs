@@ -12,6 +12,9 @@ use super::milliseconds;
 use super::timing::{Quantiles, TimingRow};
 use crate::admin::report::table;
 
+/// Within how many milliseconds every other node should know of a kill.
+const KNOWN_WITHIN_MS: u64 = 1_500;
+
 /// Everything that the demo saw.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
@@ -100,6 +103,11 @@ impl Summary {
         let once = reached.iter().filter(|subscriber| subscriber.copies == 1).count();
         let text = format!("one publish reached its subscribers once each ({once} of {})", reached.len());
         checks.push((text, once == reached.len()));
+        let knew = &self.failover.knew;
+        let in_time =
+            knew.iter().filter(|knew| knew.after_ms.is_some_and(|ms| ms <= KNOWN_WITHIN_MS)).count();
+        let text = format!("{in_time} of {} nodes knew of the kill within {KNOWN_WITHIN_MS} ms", knew.len());
+        checks.push((text, in_time == knew.len()));
         checks
     }
 
@@ -145,6 +153,7 @@ impl Summary {
             "\n4. Node {} led the measured keys and was killed (SIGKILL) under load",
             failover.killed
         );
+        let _ = writeln!(text, "   known {}", self.knew());
         let outage =
             failover.outage_ms.map_or("until the end of the load".to_owned(), |ms| format!("for {ms} ms"));
         let _ = writeln!(
@@ -190,6 +199,14 @@ impl Summary {
         text
     }
 
+    fn knew(&self) -> String {
+        let each = self.failover.knew.iter().map(|knew| match knew.after_ms {
+            Some(ms) => format!("to node {} after {ms} ms", knew.node),
+            None => format!("to node {} not in time", knew.node),
+        });
+        each.collect::<Vec<_>>().join(", ")
+    }
+
     fn timing_rows(&self) -> Vec<Vec<String>> {
         let cells = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut rows =
@@ -215,6 +232,7 @@ fn speed(took_ms: u64, bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::departure::Knew;
     use crate::demo::ledger::Audit;
 
     fn sample(different: usize) -> Summary {
@@ -229,6 +247,7 @@ mod tests {
             meeting: MeetingReport::default(),
             failover: FailoverReport {
                 killed: 2,
+                knew: vec![Knew { node: 1, after_ms: Some(700) }],
                 outage_ms: Some(350),
                 rate_before: 100,
                 rate_after: 90,
