@@ -13,7 +13,7 @@
 //! | [`parser`] | bytes to operations, pure |
 //! | [`encode`] | messages, errors and INFO to bytes |
 //! | [`connect`], [`info`] | what client and server say about themselves |
-//! | [`nkey`] | keys and signatures as NATS writes them |
+//! | [`nkey`] | signatures as NATS writes them |
 //! | [`error`] | what a client is told that did something wrong |
 //! | [`session`] | what one client may do and asked for, pure |
 //! | [`client`] | a client as the bus sees it |

@@ -41,6 +41,15 @@ mod tests {
     use super::{crc16, public_key, text};
 
     #[test]
+    fn a_key_of_a_suite_reads_and_writes() {
+        const KEY: &str = "UAFHG6FUD2UU4SDFVAFUL5LDFO2XM4WYM76UNXTPJYJK7EEMYRBHT2VE";
+        let public = public_key(KEY).expect("a user's key");
+        assert_eq!(text(&public), KEY);
+        assert_eq!(public_key(&KEY.replace("UAF", "UAG")), None);
+        assert_eq!(public_key(&"1".repeat(56)), None);
+    }
+
+    #[test]
     fn a_key_that_was_not_copied_whole_is_none() {
         let key = text(&[7; 32]);
         assert!(key.starts_with('U') && key.len() == 56);

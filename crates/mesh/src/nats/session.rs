@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use trine_front::login::{Credential, MAX_CREDENTIAL_BYTES, Principal};
 use trine_types::Rights;
+use trine_types::nkey::public_key;
 use trine_types::rights::Subscribing;
 use trine_types::subject::{is_valid_filter, is_valid_subject, matches};
 
@@ -127,7 +128,7 @@ impl<I> Session<I> {
         let credential = if let Some(key) = shown(&options.nkey) {
             let signature = shown(&options.sig).ok_or(Refusal::Authorization)?;
             Credential::Nkey {
-                public: nkey::public_key(&key).ok_or(Refusal::Authorization)?,
+                public: public_key(&key).ok_or(Refusal::Authorization)?,
                 nonce: nonce.as_bytes().to_vec(),
                 signature: nkey::signature(&signature).ok_or(Refusal::Authorization)?,
             }

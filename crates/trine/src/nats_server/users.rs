@@ -8,8 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use trine_front::login::{Account, Credential, Login, LoginRefused, Principal};
-use trine_mesh::nats::nkey;
-use trine_types::{Rights, Rule};
+use trine_types::{Rights, Rule, nkey};
 
 use super::conf::{ConfError, Entry, Value};
 use super::options::Auth;
