@@ -121,6 +121,9 @@ pub enum Refusal {
     /// The principal may not use one of the keys.
     #[error("NOPERM this user has no permissions to access one of the keys used as arguments")]
     KeyNotPermitted,
+    /// The principal may not run all of a transaction any more.
+    #[error("NOPERM this user's rights changed since the commands were queued: nothing was executed")]
+    RightsChanged,
     /// ACL: what cannot be done, in words.
     #[error("ERR {0}")]
     Acl(String),

@@ -225,6 +225,9 @@ impl Database {
             return Err(Refusal::DiskLow);
         }
         if wrap == Wrap::Plain {
+            if spec.name == "exec" {
+                state.may_execute()?;
+            }
             match state.transaction.consider(self.shared.partitions, spec, state.db, argv)? {
                 Verdict::Usual => {}
                 Verdict::Answered(value) => return Ok(Begun::Done(Reply::Value(value))),

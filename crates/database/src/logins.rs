@@ -47,7 +47,7 @@ fn done(value: Value) -> Begun {
 }
 
 impl Doorkeeper {
-    /// `AUTH [user] password`, `AUTH token`
+    /// `AUTH [user] password`, `AUTH [default] token`
     pub(crate) fn auth(&self, state: &ConnectionState, argv: &[Bytes]) -> Result<Begun, Refusal> {
         let source = source(state);
         let credential = match argv {
@@ -58,7 +58,7 @@ impl Doorkeeper {
                 }
                 Credential::Password { user: DEFAULT_USER.to_owned(), password: text(password)? }
             }
-            [_, user, password] => Credential::Password { user: text(user)?, password: text(password)? },
+            [_, user, password] => named(user, password)?,
             _ => return Err(Refusal::Syntax),
         };
         Ok(self.begin(state, credential, Value::OK))
@@ -73,7 +73,7 @@ impl Doorkeeper {
             }
             return Ok(done(session::greet(state, hello)));
         };
-        let credential = Credential::Password { user: text(&user)?, password: text(&password)? };
+        let credential = named(&user, &password)?;
         let greeting = session::greet(state, hello);
         Ok(self.begin(state, credential, greeting))
     }
@@ -214,6 +214,15 @@ fn source(state: &ConnectionState) -> IpAddr {
     let address = state.client().address.parse::<std::net::SocketAddr>();
     // A connection within the process has no address.
     address.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+}
+
+/// What `user secret` shows. Libraries that are given a secret alone name the
+/// default user, in HELLO always.
+fn named(user: &Bytes, secret: &Bytes) -> Result<Credential, Refusal> {
+    if &user[..] == DEFAULT_USER.as_bytes() && secret.starts_with(TOKEN) {
+        return text(secret).map(Credential::Token);
+    }
+    Ok(Credential::Password { user: text(user)?, password: text(secret)? })
 }
 
 fn text(bytes: &Bytes) -> Result<String, Refusal> {

@@ -9,11 +9,12 @@ use trine_front::Principal;
 use crate::access;
 use crate::args::{Options, integer, integer_arg, is, quoted};
 use crate::clients::{Client, Clients, Connected, Names};
+use crate::codec::Command;
 use crate::describe::{exactly, help};
 use crate::error::{Outcome, Refusal};
 use crate::resp::{Protocol, Value};
 use crate::rules::keys::database_number;
-use crate::table::{Spec, flag};
+use crate::table::{self, Spec, flag};
 use crate::transactions::Collected;
 
 /// The version of Redis whose commands and replies these are.
@@ -104,6 +105,19 @@ impl ConnectionState {
             None if spec.has(flag::NO_AUTH) => Ok(()),
             None => Err(Refusal::NotLoggedIn),
         }
+    }
+
+    /// May this connection still run every command that it has queued?
+    ///
+    /// # Errors
+    /// It may not; the transaction is gone.
+    pub(crate) fn may_execute(&mut self) -> Result<(), Refusal> {
+        let may = |command: &Command| self.may_run(table::resolve(&command.argv)?, &command.argv);
+        if self.free || self.transaction.commands().iter().all(|command| may(command).is_ok()) {
+            return Ok(());
+        }
+        self.transaction.clear();
+        Err(Refusal::RightsChanged)
     }
 
     /// Who it is.

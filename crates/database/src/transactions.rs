@@ -59,6 +59,11 @@ impl Collected {
         Arc::clone(&self.watched)
     }
 
+    /// The commands since MULTI.
+    pub(crate) fn commands(&self) -> &[Command] {
+        self.open.as_ref().map_or(&[], |open| &open.commands)
+    }
+
     /// A command was refused; if it was meant for a transaction, EXEC fails.
     pub(crate) fn refused(&mut self) {
         if let Some(open) = &mut self.open {

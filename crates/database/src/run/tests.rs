@@ -1,6 +1,7 @@
 //! Stories of connections: a client, a server over partitions in memory,
 //! real sockets on loopback.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -8,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use trine_front::login::Open;
-use trine_front::{Exposure, Limits, Listeners};
-use trine_types::{Clock, Entropy};
+use tokio::sync::{oneshot, watch};
+use trine_front::login::{Account as Source, Open};
+use trine_front::{Credential, Exposure, Limits, Listeners, Login, LoginRefused, Principal};
+use trine_types::{Clock, Entropy, Rights};
 
 use super::TOO_MANY_CONNECTIONS;
 use crate::acl::{Account, Accounts};
@@ -108,6 +109,38 @@ impl Groups for Gated {
     }
 }
 
+/// One token, whose rights may change.
+struct OneToken {
+    rights: Mutex<Rights>,
+    changes: watch::Sender<u64>,
+}
+
+impl OneToken {
+    fn principal(&self) -> Principal {
+        let rights = Arc::new(self.rights.lock().unwrap().clone());
+        Principal { name: Arc::from("app"), rights, account: Source::Token(1), epoch: 0 }
+    }
+}
+
+impl Login for OneToken {
+    fn login(&self, _: IpAddr, shown: Credential) -> BoxFuture<'_, Result<Principal, LoginRefused>> {
+        let right = shown == Credential::Token("trine_secret".to_owned());
+        Box::pin(std::future::ready(right.then(|| self.principal()).ok_or(LoginRefused::Wrong)))
+    }
+
+    fn anonymous(&self, _: IpAddr) -> Option<Principal> {
+        None
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn renew(&self, _: &Principal) -> Option<Principal> {
+        Some(self.principal())
+    }
+}
+
 /// No users, and nobody who could add one.
 struct Nobody;
 
@@ -139,6 +172,10 @@ impl House {
     }
 
     fn over(clock: Arc<TestClock>, groups: Arc<dyn Groups>) -> Self {
+        Self::with_login(clock, groups, Arc::new(Open::default()))
+    }
+
+    fn with_login(clock: Arc<TestClock>, groups: Arc<dyn Groups>, login: Arc<dyn Login>) -> Self {
         let disk_low = Arc::new(AtomicBool::new(false));
         let low = Arc::clone(&disk_low);
         let parts = Parts {
@@ -148,7 +185,7 @@ impl House {
             entropy: Arc::new(TestEntropy(AtomicU64::new(1))),
             disk_low: Arc::new(move || low.load(Ordering::Relaxed)),
             resident_bytes: || 0,
-            login: Arc::new(Open::default()),
+            login,
             accounts: Arc::new(Nobody),
             config: Config::default(),
         };
@@ -524,4 +561,48 @@ async fn a_watched_key_that_changed_stops_the_transaction() {
     mine.ask("MULTI").await;
     mine.ask("GET {t}k").await;
     assert_eq!(mine.ask("EXEC").await, "[3]");
+}
+
+/// A house with one token.
+fn guarded() -> (Arc<OneToken>, House) {
+    let rights = Mutex::new(Rights::data());
+    let login = Arc::new(OneToken { rights, changes: watch::Sender::new(0) });
+    let clock = Arc::new(TestClock(AtomicU64::new(1)));
+    let groups = Arc::new(MemoryGroups::new(16, clock.clone()).unwrap());
+    (login.clone(), House::with_login(clock, groups, login))
+}
+
+#[tokio::test]
+async fn a_token_is_shown_in_every_form_that_libraries_have() {
+    let (_, house) = guarded();
+    for line in ["AUTH trine_secret", "AUTH default trine_secret", "HELLO 3 AUTH default trine_secret"] {
+        let mut client = house.open().await;
+        assert_eq!(client.ask("GET k").await, "-NOAUTH Authentication required.");
+        assert!(!client.ask(line).await.starts_with('-'), "{line}");
+        assert_eq!(client.ask("GET k").await, "(nil)", "{line}");
+    }
+    let mut client = house.open().await;
+    for line in ["AUTH trine_other", "HELLO 3 AUTH default trine_other", "HELLO 3 AUTH app trine_secret"] {
+        assert!(client.ask(line).await.starts_with("-WRONGPASS"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn exec_asks_again_whether_its_commands_are_allowed() {
+    let (login, house) = guarded();
+    let mut client = house.open().await;
+    assert_eq!(client.ask("AUTH trine_secret").await, "+OK");
+    client.send(&["WATCH k", "MULTI", "SET k v", "GET k"]).await;
+    for expected in ["+OK", "+OK", "+QUEUED", "+QUEUED"] {
+        assert_eq!(shown(&client.reply().await), expected);
+    }
+    let reading = ["command:@read", "command:@transaction", "key:*"].map(|rule| rule.parse().unwrap());
+    *login.rights.lock().unwrap() = Rights::new(reading, []);
+    house.database.recheck_clients();
+    assert!(client.ask("EXEC").await.starts_with("-NOPERM this user's rights changed"));
+    assert_eq!(client.ask("EXEC").await, "-ERR EXEC without MULTI");
+
+    *login.rights.lock().unwrap() = Rights::data();
+    house.database.recheck_clients();
+    assert_eq!(client.ask("GET k").await, "(nil)", "nothing was executed");
 }
