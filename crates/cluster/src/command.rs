@@ -245,6 +245,8 @@ pub enum Query {
         /// The node's key.
         node: NodeId,
     },
+    /// How many commands have changed anything.
+    Revision,
 }
 
 /// The answer to [`Query::Certifiable`].

@@ -12,7 +12,7 @@ use trine_transport::{Contact, Secret, Ticket};
 use trine_types::{ClusterId, GroupId, Incarnation, NodeId, NodeNumber};
 
 use crate::calls::{Ask, Told};
-use crate::command::{Answer, Command, Refusal};
+use crate::command::{Answer, Command, Query, Refusal};
 use crate::context::Context;
 use crate::controller;
 use crate::error::{ClusterError, Fatal};
@@ -87,6 +87,18 @@ impl Cluster {
     /// It may be behind; it is never ahead.
     pub fn meta(&self) -> watch::Receiver<Arc<MetaState>> {
         self.context.meta.clone()
+    }
+
+    /// `meta` once this node has everything of it that was acknowledged anywhere
+    /// before this call. Give it a limit: it may never be.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub async fn caught_up(&self) -> Result<Arc<MetaState>, ClusterError> {
+        let revision: u64 = self.context.query(&Query::Revision).await?;
+        let mut meta = self.context.meta.clone();
+        let meta = meta.wait_for(|meta| meta.revision() >= revision).await;
+        meta.map(|meta| meta.clone()).map_err(|_| ClusterError::Stopping)
     }
 
     /// The nodes that may hold a partition, the preferred leader first.

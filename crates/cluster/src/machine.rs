@@ -92,6 +92,7 @@ fn answer(state: &MetaState, query: &Query) -> Bytes {
         Query::Verifier { ticket } => {
             codec::encode(&Ok::<_, Refusal>(state.tickets.get(ticket).map(|row| row.verifier)))
         }
+        Query::Revision => codec::encode(&Ok::<_, Refusal>(state.revision())),
         Query::Certifiable { node } => codec::encode(&Ok::<_, Refusal>(state.certifiable(node))),
     }
 }

@@ -85,6 +85,13 @@ impl<K: Ord + Clone> Slowdown<K> {
         self.failures.insert(key, Failures { count, last: now });
     }
 
+    /// One of its failures was none.
+    pub fn forgive(&mut self, key: &K) {
+        if let Some(failures) = self.failures.get_mut(key) {
+            failures.count = failures.count.saturating_sub(1);
+        }
+    }
+
     /// The right proof was shown: earlier failures of this key are forgotten.
     pub fn forget(&mut self, key: &K) {
         self.failures.remove(key);
@@ -145,6 +152,21 @@ mod tests {
             guesses += u32::from(now < end);
         }
         guesses
+    }
+
+    #[test]
+    fn what_was_forgiven_does_not_count() {
+        let (mut slowdown, now) = (Slowdown::new(PACE), Instant::now());
+        slowdown.forgive(&1);
+        for _ in 0..3 * PACE.free {
+            slowdown.failed(1, now);
+            slowdown.forgive(&1);
+        }
+        assert_eq!(slowdown.wait(&1, now), Duration::ZERO);
+        (0..=PACE.free).for_each(|_| slowdown.failed(1, now));
+        assert_eq!(slowdown.wait(&1, now), PACE.first);
+        slowdown.forgive(&1);
+        assert_eq!(slowdown.wait(&1, now), Duration::ZERO);
     }
 
     #[test]

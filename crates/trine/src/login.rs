@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
@@ -31,6 +32,11 @@ use remembered::Remembered;
 const AT_ONCE: usize = 1;
 /// Logins that may wait for that; more are refused at once.
 const MAX_WAITING: usize = 512;
+/// Longest that a login which nobody is known for waits until this node knows
+/// all users that there were when it came.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
+/// Such logins that ask the leader at the same time; others wait for them.
+const ASKING_AT_ONCE: usize = 1;
 
 /// What is remembered of earlier logins.
 struct Past {
@@ -49,6 +55,7 @@ struct Shared {
     past: Mutex<Past>,
     hashing: Semaphore,
     waiting: AtomicUsize,
+    asking: Semaphore,
     changes: watch::Sender<u64>,
 }
 
@@ -77,6 +84,7 @@ impl Logins {
             past: Mutex::new(past),
             hashing: Semaphore::new(AT_ONCE),
             waiting: AtomicUsize::new(0),
+            asking: Semaphore::new(ASKING_AT_ONCE),
             changes: watch::Sender::new(0),
         });
         tokio::spawn(follow::follow(Arc::downgrade(&shared), shared.cluster.meta(), shared.clock.clone()));
@@ -110,45 +118,72 @@ impl Logins {
             return Err(LoginRefused::NotReady);
         }
         self.may_try(source)?;
-        let found = match credential {
+        if let Some(found) = self.find(&meta, source, &credential).await? {
+            return Ok(found);
+        }
+        // Counted before anything is waited for: who guesses does not guess on meanwhile.
+        let refused = self.failed(source, &credential);
+        // Whoever was added a moment ago may not have reached this node.
+        let latest = self.latest().await.filter(|now| now.users != meta.users || now.tokens != meta.tokens);
+        let Some(latest) = latest else { return Err(refused) };
+        let found = self.find(&latest, source, &credential).await?.ok_or(refused)?;
+        self.past().sources.forgive(&source);
+        Ok(found)
+    }
+
+    /// Everything that was acknowledged before this call, if it is to be had.
+    async fn latest(&self) -> Option<Arc<MetaState>> {
+        let asking = async {
+            let _turn = self.shared.asking.acquire().await.ok()?;
+            self.shared.cluster.caught_up().await.ok()
+        };
+        tokio::time::timeout(CATCH_UP_LIMIT, asking).await.ok().flatten()
+    }
+
+    /// Whose credential it is, by what is known in `meta`.
+    async fn find(
+        &self,
+        meta: &MetaState,
+        source: IpAddr,
+        credential: &Credential,
+    ) -> Result<Option<Principal>, LoginRefused> {
+        Ok(match credential {
             Credential::Password { user, password } => {
-                return self.check_password(&meta, source, user, password).await;
+                return self.check_password(meta, source, (user, password)).await;
             }
             Credential::Token(text) => {
-                let secret = TokenSecret::parse(&text);
+                let secret = TokenSecret::parse(text);
                 let now_ms = self.shared.clock.wall_ms();
                 secret.and_then(|secret| tokens::find(&meta.tokens, &secret, now_ms)).map(of_token)
             }
             Credential::Nkey { public, nonce, signature } => {
-                let user = meta.users.iter().find(|(_, row)| row.spec.nkeys.contains(&public));
+                let user = meta.users.iter().find(|(_, row)| row.spec.nkeys.contains(public));
                 let user = user.filter(|(_, row)| row.spec.enabled);
-                user.filter(|_| trine_transport::verify(&public, &nonce, &signature)).map(of_user)
+                user.filter(|_| trine_transport::verify(public, nonce, signature)).map(of_user)
             }
-        };
-        found.ok_or_else(|| self.failed(source, None))
+        })
     }
 
     async fn check_password(
         &self,
         meta: &MetaState,
         source: IpAddr,
-        user: String,
-        password: String,
-    ) -> Result<Principal, LoginRefused> {
+        (user, password): (&String, &String),
+    ) -> Result<Option<Principal>, LoginRefused> {
         if user.len() > MAX_CREDENTIAL_BYTES || password.len() > MAX_CREDENTIAL_BYTES {
-            return Err(self.failed(source, None));
+            return Ok(None);
         }
-        let row = meta.users.get_key_value(&user).filter(|(_, row)| row.spec.enabled);
+        let row = meta.users.get_key_value(user).filter(|(_, row)| row.spec.enabled);
         if let Some(open) = row.filter(|(_, row)| row.spec.open) {
-            return Ok(of_user(open));
+            return Ok(Some(of_user(open)));
         }
-        let proof = row.map(|(name, row)| remembered::proof(&self.shared.key, name, row, &password));
+        let proof = row.map(|(name, row)| remembered::proof(&self.shared.key, name, row, password));
         if let (Some(row), Some(proof)) = (row, proof)
             && self.past().right.knows(&proof)
         {
-            return Ok(of_user(row));
+            return Ok(Some(of_user(row)));
         }
-        let wait = self.past().users.wait(&user, Instant::now());
+        let wait = self.past().users.wait(user, Instant::now());
         if !wait.is_zero() {
             return Err(LoginRefused::Slowed(wait));
         }
@@ -160,21 +195,18 @@ impl Logins {
         if let (Some(row), Some(proof)) = (row, proof)
             && self.past().right.knows(&proof)
         {
-            return Ok(of_user(row));
+            return Ok(Some(of_user(row)));
         }
         let hashes =
             row.map_or_else(|| vec![PasswordHash::of_nobody()], |(_, row)| row.spec.passwords.clone());
-        let is_right = move || hashes.iter().any(|hash| hash.is_of(password.as_bytes()));
+        let shown = password.clone();
+        let is_right = move || hashes.iter().any(|hash| hash.is_of(shown.as_bytes()));
         let is_right = self.shared.workers.run(is_right).await.map_err(|_| LoginRefused::NotReady)?;
-        match (row, proof) {
-            (Some(row), Some(proof)) if is_right => {
-                let mut past = self.past();
-                past.users.forget(&user);
-                past.right.add(proof);
-                Ok(of_user(row))
-            }
-            _ => Err(self.failed(source, Some(user))),
-        }
+        let (Some(row), Some(proof), true) = (row, proof, is_right) else { return Ok(None) };
+        let mut past = self.past();
+        past.users.forget(user);
+        past.right.add(proof);
+        Ok(Some(of_user(row)))
     }
 
     fn may_try(&self, source: IpAddr) -> Result<(), LoginRefused> {
@@ -182,12 +214,14 @@ impl Logins {
         if wait.is_zero() { Ok(()) } else { Err(LoginRefused::Slowed(wait)) }
     }
 
-    fn failed(&self, source: IpAddr, user: Option<String>) -> LoginRefused {
+    fn failed(&self, source: IpAddr, credential: &Credential) -> LoginRefused {
         let now = Instant::now();
         let mut past = self.past();
         past.sources.failed(source, now);
-        if let Some(user) = user {
-            past.users.failed(user, now);
+        if let Credential::Password { user, .. } = credential
+            && user.len() <= MAX_CREDENTIAL_BYTES
+        {
+            past.users.failed(user.clone(), now);
         }
         LoginRefused::Wrong
     }
