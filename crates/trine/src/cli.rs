@@ -128,15 +128,33 @@ pub enum DbCommand {
 /// Which database door to use.
 #[derive(Debug, Args)]
 pub struct DbTarget {
-    /// Redis address of any node.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
-    pub connect: SocketAddr,
+    /// Redis address of any node [default: that of the node on this machine, or 127.0.0.1:6379].
+    #[arg(long, value_name = "ADDR")]
+    pub connect: Option<SocketAddr>,
     /// Database number.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=15))]
     pub db: u16,
     /// Print the time of the operation and its two parts.
     #[arg(long, help = "Print T = T_r + T_c: processing at the owner, passing between nodes")]
     pub timing: bool,
+    /// Who asks, where users must log in.
+    #[command(flatten)]
+    pub who: LoginArgs,
+    /// Which node lets whoever runs it in without a login.
+    #[command(flatten)]
+    pub node: NodeTarget,
+}
+
+/// What a command shows to a door. A secret is never an argument: other users
+/// of a machine see those.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// Log in as this user, with the password in `TRINE_PASSWORD` or typed [default: `TRINE_USER`].
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub user: Option<String>,
+    /// Log in with the token in this file [default: the token in `TRINE_TOKEN`].
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Which running node on this machine to ask.

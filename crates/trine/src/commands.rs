@@ -12,7 +12,7 @@ use crate::admin::report;
 use crate::cli::{Cli, Command, NodeCommand, RecoverArgs, RemoveArgs, TicketArgs};
 use crate::failure::Failure;
 
-mod logins;
+pub(crate) mod logins;
 
 /// Runs the command and turns its outcome into an exit code; failures go to
 /// standard error, as JSON when that was asked for.

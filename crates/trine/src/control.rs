@@ -17,8 +17,8 @@ use trine_types::NodeNumber;
 
 use crate::accounts;
 use crate::admin::protocol::{
-    Answer, Doors, GroupReport, NodeReport, RecoveryOfGroup, RecoveryReport, Refusal, RefusalKind,
-    RemovedReport, Request, StatusReport, TicketReport,
+    Answer, Doors, GroupReport, NodeReport, PassReport, RecoveryOfGroup, RecoveryReport, Refusal,
+    RefusalKind, RemovedReport, Request, StatusReport, TicketReport,
 };
 use crate::admin::server::Control;
 use crate::node::Node;
@@ -105,6 +105,9 @@ impl Control for NodeControl {
                     Answer::PeerEvents(crate::peer::events(&self.node.peers, after).await)
                 }
                 Request::Talk { talk } => Answer::Talk(self.talk.answer(talk).await?),
+                Request::Pass {} => {
+                    Answer::Pass(PassReport { token: self.node.logins.pass(), doors: self.doors.clone() })
+                }
                 Request::Ticket { valid_s } => Answer::Ticket(ticket(cluster, valid_s).await?),
                 Request::RemoveNode { node } => Answer::Removed(remove(cluster, &node).await?),
                 request @ (Request::Users {}

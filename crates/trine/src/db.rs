@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::cli::{DbCommand, DbTarget};
 use crate::failure::Failure;
-use crate::resp::{Client, Value};
+use crate::resp::Value;
+
+mod login;
 
 /// The parts of one operation's time, in microseconds: `T = T_r + T_c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -149,10 +151,7 @@ async fn del(keys: Vec<String>, door: &DbTarget, json: bool) -> Result<(), Failu
 }
 
 async fn execute(door: &DbTarget, args: &[&[u8]]) -> Result<(Value, Option<Timing>), Failure> {
-    let mut client = Client::connect(door.connect).await.map_err(|error| {
-        Failure::new(error)
-            .hint("start a node with `trine start` or `trine dev`, or name one with --connect ADDR")
-    })?;
+    let mut client = login::open(door).await?;
     if door.db != 0 {
         match client.command(&[b"SELECT", door.db.to_string().as_bytes()]).await.map_err(Failure::new)? {
             Value::Simple(_) => {}
@@ -170,7 +169,7 @@ async fn execute(door: &DbTarget, args: &[&[u8]]) -> Result<(Value, Option<Timin
 
 fn unexpected(reply: Value) -> Failure {
     match reply {
-        Value::Error(text) => Failure::new(text),
+        Value::Error(text) => login::refused(text),
         other => Failure::new(format!("the door answered something unexpected: {other:?}")),
     }
 }

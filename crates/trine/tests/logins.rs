@@ -77,3 +77,48 @@ async fn who_was_added_a_moment_ago_is_let_in_at_every_node() {
     let reply = client.command(&[b"AUTH", b"user0", b"wrong"]).await.expect("answers");
     assert!(matches!(&reply, Value::Error(text) if text.starts_with("WRONGPASS")), "{reply:?}");
 }
+
+#[tokio::test]
+async fn key_commands_log_in() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let nodes = cluster(&dir.path().join("ours"), 2).await;
+    let (data, door) = (nodes[1].spec.data.to_str().expect("text"), nodes[1].spec.redis.to_string());
+    let nobody = Shell { folder: dir.path(), variables: &[] };
+    let (code, _, error) =
+        nobody.run(&["user", "add", "ann", "--password-stdin", "--data", data], "pw\n").await;
+    assert_eq!(code, Some(0), "{error}");
+    let reading = ["--allow", "read:*", "--allow", "command:@read", "--data", data];
+    let (_, token, _) = nobody.run(&[&["token", "add", "reader"][..], &reading].concat(), "").await;
+
+    // Whoever runs the node needs nothing else, and no address either.
+    let (code, out, error) = nobody.run(&["db", "set", "k", "v", "--data", data], "").await;
+    assert_eq!((code, out.as_str()), (Some(0), "OK\n"), "{error}");
+    // The pass is shown to the door of that node and to no other.
+    let other = nodes[0].spec.redis.to_string();
+    for more in [&["--connect", &door][..], &["--connect", &other, "--data", data]] {
+        let (code, out, error) = nobody.run(&[&["db", "get", "k"], more].concat(), "").await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
+        assert!(error.contains("has not logged in") && error.contains("TRINE_TOKEN"), "{error}");
+    }
+
+    let get = ["db", "get", "k", "--connect", &door];
+    let ann = Shell { variables: &[("TRINE_PASSWORD", "pw")], ..nobody };
+    let (_, out, error) = ann.run(&[&get[..], &["--user", "ann", "--timing"]].concat(), "").await;
+    assert!(out == "v\n" && error.contains("T_r"), "{error}");
+    let all = Shell { variables: &[("TRINE_USER", "ann"), ("TRINE_PASSWORD", "pw")], ..nobody };
+    assert_eq!(all.run(&get, "").await.1, "v\n");
+    let wrong = Shell { variables: &[("TRINE_USER", "ann"), ("TRINE_PASSWORD", "no")], ..nobody };
+    let (code, _, error) = wrong.run(&get, "").await;
+    assert!(code == Some(1) && error.contains("is wrong"), "{error}");
+    let (code, _, error) = nobody.run(&[&get[..], &["--user", "ann"]].concat(), "").await;
+    assert!(code == Some(2) && error.contains("TRINE_PASSWORD"), "{error}");
+
+    let file = dir.path().join("token");
+    std::fs::write(&file, &token).expect("written");
+    let with = ["--token-file", file.to_str().expect("text")];
+    assert_eq!(nobody.run(&[&get[..], &with].concat(), "").await.1, "v\n");
+    let bearer = Shell { variables: &[("TRINE_TOKEN", token.trim())], ..nobody };
+    assert_eq!(bearer.run(&get, "").await.1, "v\n");
+    let (code, _, error) = bearer.run(&["db", "set", "k", "w", "--connect", &door], "").await;
+    assert!(code == Some(1) && error.contains("--user NAME") && error.contains("'set'"), "{error}");
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::protocol::{Answer, GroupReport, Line, NodeReport, Request, StatusReport};
+use super::protocol::{Answer, GroupReport, Line, NodeReport, PassReport, Request, StatusReport};
 use super::{DEFAULT_DATA, DEFAULT_DEV_DATA, SOCKET_NAME};
 use crate::cli::NodeTarget;
 use crate::failure::Failure;
@@ -120,6 +120,17 @@ impl AdminClient {
     pub async fn groups(&mut self) -> Result<Vec<GroupReport>, Failure> {
         match self.ask(&Request::Groups {}).await? {
             Answer::Groups(groups) => Ok(groups),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for a credential of the node's doors.
+    ///
+    /// # Errors
+    /// As [`AdminClient::ask`].
+    pub async fn pass(&mut self) -> Result<PassReport, Failure> {
+        match self.ask(&Request::Pass {}).await? {
+            Answer::Pass(pass) => Ok(pass),
             other => Err(unexpected(&other)),
         }
     }

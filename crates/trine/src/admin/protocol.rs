@@ -33,6 +33,8 @@ pub enum Request {
         #[serde(default)]
         after: Option<u64>,
     },
+    /// A credential for this process's doors, for whoever may use this socket.
+    Pass {},
     /// A join ticket, good for this long.
     Ticket {
         /// Seconds.
@@ -132,6 +134,8 @@ pub enum Answer {
     Peers(Vec<PeerReport>),
     /// To [`Request::PeerEvents`].
     PeerEvents(PeerEvents),
+    /// To [`Request::Pass`].
+    Pass(PassReport),
     /// To [`Request::Ticket`].
     Ticket(TicketReport),
     /// To [`Request::RemoveNode`].
@@ -373,6 +377,22 @@ pub struct PeerEvent {
     pub incarnation: u64,
     /// How often this process of it refuted that it is gone.
     pub refuted: u32,
+}
+
+/// A credential of the operator, until this process ends.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PassReport {
+    /// The token that the doors of this node take.
+    pub token: String,
+    /// Where it listens.
+    pub doors: Doors,
+}
+
+impl std::fmt::Debug for PassReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets stay out of logs and error messages.
+        f.debug_struct("PassReport").field("doors", &self.doors).finish_non_exhaustive()
+    }
 }
 
 /// A join ticket.

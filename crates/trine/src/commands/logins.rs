@@ -148,7 +148,8 @@ fn line() -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn unseen(prompt: &str) -> Result<String, Failure> {
+/// Types a line that is not shown.
+pub(crate) fn unseen(prompt: &str) -> Result<String, Failure> {
     eprint!("{prompt}");
     let stdin = std::io::stdin();
     let seen = tcgetattr(&stdin).map_err(Failure::new)?;

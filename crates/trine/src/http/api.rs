@@ -139,6 +139,7 @@ fn report(answer: Answer) -> Reply {
         Answer::Peers(peers) => Reply::json(ok, &peers),
         Answer::PeerEvents(events) => Reply::json(ok, &events),
         Answer::Groups(groups) => Reply::json(ok, &groups),
+        Answer::Pass(pass) => Reply::json(ok, &pass),
         Answer::Ticket(ticket) => Reply::json(ok, &ticket),
         Answer::Removed(removed) => Reply::json(ok, &removed),
         Answer::Recovery(recovery) => Reply::json(ok, &recovery),
