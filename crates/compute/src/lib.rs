@@ -19,9 +19,10 @@
 //! | [`spec`] | jobs, tasks, outcomes and results, as users and nodes speak of them |
 //! | [`limits`] | the bounds of all that |
 //! | [`schedule`] | which worker runs what: the master's soft state, pure |
+//! | [`record`] | tasks and results as clients send and get them |
+//! | [`binary`] | bytes within a message, encoded at once |
 //! | [`parallel`] | the words of GNU parallel: templates, sources, blocks, logs |
 //! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
-//! | [`binary`] | bytes within a message, encoded at once |
 //! | [`state`] | what a command changes |
 //! | [`machine`] | the rules as the machine of group `jobs` |
 //! | [`planted`] | the bugs that the simulator must catch |
@@ -33,6 +34,7 @@ pub mod limits;
 pub mod machine;
 pub mod parallel;
 pub mod planted;
+pub mod record;
 pub mod schedule;
 pub mod spec;
 pub mod state;
