@@ -29,7 +29,7 @@ pub struct FjallConfig {
     /// Bytes of a keyspace's newest rows kept in memory before they are
     /// written as a table; up to three times as many under load. Larger means
     /// fewer, larger compactions, and more of the log to replay after a crash.
-    /// Default 8 MiB.
+    /// Default 16 MiB.
     pub recent_bytes: usize,
     /// Threads that compact. Default 1.
     pub threads: usize,
@@ -37,7 +37,7 @@ pub struct FjallConfig {
 
 impl Default for FjallConfig {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, recent_bytes: 8 * 1024 * 1024, threads: 1 }
+        Self { cache_bytes: 32 * 1024 * 1024, recent_bytes: 16 * 1024 * 1024, threads: 1 }
     }
 }
 
