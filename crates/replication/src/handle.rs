@@ -174,7 +174,8 @@ impl Replication {
             Err(QueryError::ShutDown)
         } else {
             let ask = Ask { queries: vec![query], asker: Asker::Here(reply), since: Instant::now() };
-            self.node.route(group).reader.try_send(ask).map_err(|_| QueryError::Overloaded(group))
+            let taken = self.node.route(group).reader.try_send(ask);
+            if taken { Ok(()) } else { Err(QueryError::Overloaded(group)) }
         };
         async move {
             taken?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use trine_storage::{GroupLog, Wal, Workers};
 use trine_transport::Endpoint;
 use trine_types::{Clock, Entropy, GroupId, Incarnation, NodeId, NodeNumber};
@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::replica::{Replica, Replicas};
 use crate::run::append::AppendStreams;
 use crate::run::door::Door;
+use crate::run::front::FrontEvent;
 use crate::run::liveness::LivenessView;
 use crate::run::maintenance::DigestBoard;
 use crate::run::reader::Ask;
@@ -138,8 +139,8 @@ impl Local {
 
 /// How to reach a group from this node, whether it has a replica or not.
 pub(crate) struct Route {
-    pub(crate) front: Door,
-    pub(crate) reader: mpsc::Sender<Ask>,
+    pub(crate) front: Door<FrontEvent>,
+    pub(crate) reader: Door<Ask>,
     pub(crate) local: watch::Sender<Option<Arc<Local>>>,
     pub(crate) hint: watch::Sender<Hint>,
 }

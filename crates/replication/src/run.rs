@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use trine_types::GroupId;
 
 use crate::node::{Hint, Node, Route};
@@ -37,7 +37,7 @@ const QUEUE: usize = 16_384;
 /// Starts the tasks through which this node reaches a group.
 pub(crate) fn start_route(node: &Arc<Node>, group: GroupId) -> Arc<Route> {
     let (front, front_inbox) = door::door(QUEUE);
-    let (reader, reader_inbox) = mpsc::channel(QUEUE);
+    let (reader, reader_inbox) = door::door(QUEUE);
     let (local, hint) = (watch::Sender::new(None), watch::Sender::new(Hint::default()));
     let finder = || target::Finder::new(node.clone(), group, local.subscribe(), hint.subscribe());
     node.runtime.spawn(front::run(front::Front::new(node, group, finder()), front_inbox));

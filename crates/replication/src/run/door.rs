@@ -1,5 +1,5 @@
-//! The way into a front: a bounded queue, and a bell. A front that waits for
-//! company sleeps until enough has gathered in its queue: waking it for each
+//! The way into a front or reader: a bounded queue, and a bell. Who waits for
+//! company sleeps until enough has gathered in the queue: waking for each
 //! command would cost more than the command.
 
 use std::sync::Arc;
@@ -7,10 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc};
 
-use super::front::FrontEvent;
-
 /// Nobody waits for the bell.
 const SILENT: usize = usize::MAX;
+
+/// What enters by a [`Door`].
+pub(crate) trait Arrival {
+    /// Whether this is a single command. Other arrivals ring at once: they may
+    /// bring many, and whoever takes them counts.
+    fn is_single(&self) -> bool;
+}
 
 struct Bell {
     /// Rings when the queue holds this many events.
@@ -19,82 +24,81 @@ struct Bell {
 }
 
 /// Where events enter. One side of [`door`].
-pub(crate) struct Door {
-    queue: mpsc::Sender<FrontEvent>,
+pub(crate) struct Door<A> {
+    queue: mpsc::Sender<A>,
     bell: Arc<Bell>,
 }
 
 /// What came of waiting at an inbox.
 pub(crate) enum Came {
-    /// Events.
-    Events,
+    /// Something.
+    Arrivals,
     /// Enough may have gathered.
     Bell,
     /// Nobody will send any more.
     End,
 }
 
-/// Where the front takes them. The other side of [`door`].
-pub(crate) struct Inbox {
-    queue: mpsc::Receiver<FrontEvent>,
+/// Where they are taken. The other side of [`door`].
+pub(crate) struct Inbox<A> {
+    queue: mpsc::Receiver<A>,
     bell: Arc<Bell>,
 }
 
-/// A queue of at most `capacity` events.
-pub(crate) fn door(capacity: usize) -> (Door, Inbox) {
+/// A queue of at most `capacity` arrivals.
+pub(crate) fn door<A: Arrival>(capacity: usize) -> (Door<A>, Inbox<A>) {
     let (sender, receiver) = mpsc::channel(capacity);
     let bell = Arc::new(Bell { at: AtomicUsize::new(SILENT), rings: Notify::new() });
     (Door { queue: sender, bell: bell.clone() }, Inbox { queue: receiver, bell })
 }
 
-impl Door {
-    /// Queues an event; `false`: the queue is full, or the front has ended.
-    pub(crate) fn try_send(&self, event: FrontEvent) -> bool {
-        let one = matches!(event, FrontEvent::Propose { .. });
-        let taken = self.queue.try_send(event).is_ok();
-        self.ring(one);
+impl<A: Arrival> Door<A> {
+    /// Queues an arrival; `false`: the queue is full, or nobody takes any more.
+    pub(crate) fn try_send(&self, arrival: A) -> bool {
+        let single = arrival.is_single();
+        let taken = self.queue.try_send(arrival).is_ok();
+        self.ring(single);
         taken
     }
 
     /// The same, but waits for room.
-    pub(crate) async fn send(&self, event: FrontEvent) -> bool {
-        let taken = self.queue.send(event).await.is_ok();
+    pub(crate) async fn send(&self, arrival: A) -> bool {
+        let taken = self.queue.send(arrival).await.is_ok();
         self.ring(false);
         taken
     }
 
-    /// A part of another node brings many commands: the front counts them.
-    fn ring(&self, one: bool) {
+    fn ring(&self, single: bool) {
         let at = self.bell.at.load(Ordering::SeqCst);
-        if at != SILENT && (!one || self.queue.max_capacity() - self.queue.capacity() >= at) {
+        if at != SILENT && (!single || self.queue.max_capacity() - self.queue.capacity() >= at) {
             self.bell.rings.notify_one();
         }
     }
 }
 
-impl Inbox {
-    /// Takes the next events, at most `limit`; if `resting`, waits for the bell
-    /// instead, which may ring for nothing. Cancel safe.
-    pub(crate) async fn next(&mut self, resting: bool, events: &mut Vec<FrontEvent>, limit: usize) -> Came {
+impl<A: Arrival> Inbox<A> {
+    /// Takes the next arrivals, at most `limit`; if `resting`, waits for the
+    /// bell instead, which may ring for nothing. Cancel safe.
+    pub(crate) async fn next(&mut self, resting: bool, arrivals: &mut Vec<A>, limit: usize) -> Came {
         if resting {
             self.bell.rings.notified().await;
             return Came::Bell;
         }
-        match self.queue.recv_many(events, limit).await {
+        match self.queue.recv_many(arrivals, limit).await {
             0 => Came::End,
-            _ => Came::Events,
+            _ => Came::Arrivals,
         }
     }
 
-    /// The next event, if there is one.
-    pub(crate) fn try_recv(&mut self) -> Option<FrontEvent> {
+    /// The next arrival, if there is one.
+    pub(crate) fn try_recv(&mut self) -> Option<A> {
         self.queue.try_recv().ok()
     }
 
-    /// Lets the bell ring when `events` have gathered; `None`: never.
-    pub(crate) fn ring_at(&self, events: Option<usize>) {
-        self.bell.at.store(events.unwrap_or(SILENT), Ordering::SeqCst);
-        if events.is_some_and(|events| self.queue.len() >= events) {
+    /// Lets the bell ring when this many have gathered; `None`: never.
+    pub(crate) fn ring_at(&self, gathered: Option<usize>) {
+        self.bell.at.store(gathered.unwrap_or(SILENT), Ordering::SeqCst);
+        if gathered.is_some_and(|gathered| self.queue.len() >= gathered) {
             self.bell.rings.notify_one();
         }
     }

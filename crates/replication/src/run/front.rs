@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use trine_transport::{Call, CallError, Lane};
 use trine_types::{GroupId, NodeNumber};
 
-use super::door::{Came, Inbox};
+use super::door::{Arrival, Came, Inbox};
 use super::proposer::{Finished, Origin, Proposer};
 use super::server::PROPOSE;
 use super::target::{Finder, Target};
@@ -37,6 +37,12 @@ pub(crate) enum FrontEvent {
     Forwarded { part: Part, reply: oneshot::Sender<LeaderAnswer<Outcome>>, received: Instant },
     /// If this node leads: commit an entry without commands.
     Control { at_least_ms: u64, content: Content, done: oneshot::Sender<()> },
+}
+
+impl Arrival for FrontEvent {
+    fn is_single(&self) -> bool {
+        matches!(self, Self::Propose { .. })
+    }
 }
 
 /// Who waits for a proposal's reply.
@@ -136,7 +142,7 @@ impl Front {
     /// After events were taken: while something is on its way that they would
     /// wait for anyway, more of them gather in the inbox without waking this
     /// task for each.
-    fn rest(&mut self, inbox: &Inbox) {
+    fn rest(&mut self, inbox: &Inbox<FrontEvent>) {
         let under_way = !self.frames.is_empty() || !self.proposer.may_write();
         let company = self.company.map(|(until, _)| until);
         self.rest_until = company.or_else(|| under_way.then(|| Instant::now() + REST));
@@ -385,7 +391,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Runs until the route is dropped.
-pub(crate) async fn run(mut front: Front, mut inbox: Inbox) {
+pub(crate) async fn run(mut front: Front, mut inbox: Inbox<FrontEvent>) {
     let mut events = Vec::with_capacity(DRAIN);
     front.retarget();
     loop {
@@ -405,7 +411,7 @@ pub(crate) async fn run(mut front: Front, mut inbox: Inbox) {
             came = inbox.next(front.rest_until.is_some(), &mut events, DRAIN) => match came {
                 Came::End => break,
                 Came::Bell => front.rest_until = None,
-                Came::Events => {
+                Came::Arrivals => {
                     took = true;
                     for event in events.drain(..) {
                         front.event(event).await;

@@ -12,11 +12,12 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use openraft::ReadPolicy;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use trine_transport::{CallError, Lane};
 use trine_types::{GroupId, NodeNumber};
 
+use super::door::{Arrival, Came, Inbox};
 use super::front::FrontEvent;
 use super::server::QUERY;
 use super::target::{Finder, Target};
@@ -24,6 +25,7 @@ use crate::apply::AppliedRow;
 use crate::batch::{Content, MAX_PART_COMMANDS};
 use crate::error::QueryError;
 use crate::frames::{LeaderAnswer, encode_query};
+use crate::gather::Gather;
 use crate::handle::{Reply, Timing};
 use crate::machine::{Answer, ReadTime};
 use crate::node::{Local, Node, RETRY_PAUSE};
@@ -34,6 +36,12 @@ pub(crate) struct Ask {
     pub(crate) queries: Vec<Bytes>,
     pub(crate) asker: Asker,
     pub(crate) since: Instant,
+}
+
+impl Arrival for Ask {
+    fn is_single(&self) -> bool {
+        matches!(self.asker, Asker::Here(_))
+    }
 }
 
 /// Who asked.
@@ -49,14 +57,17 @@ const DRAIN: usize = 1024;
 /// Rounds or frames under way at once: one, so that a round serves whoever
 /// came during the one before.
 const UNDER_WAY: usize = 1;
+/// How long asks wait at most before they are looked at, when a round takes
+/// long.
+const REST: Duration = Duration::from_millis(2);
 /// Queries in one frame, and bytes unless a single one is larger.
 const FRAME_QUERIES: usize = 512;
 const FRAME_BYTES: usize = 512 * 1024;
 
 /// A round or frame that came back.
 enum Finished {
-    /// Everyone was told.
-    Done,
+    /// Everyone was told: so many queries were answered.
+    Done { answered: usize },
     /// These have to be asked again: the node asked does not lead.
     Again { asks: Vec<Ask>, asked: NodeNumber, leader: Option<NodeNumber>, lost: bool },
 }
@@ -75,6 +86,11 @@ pub(crate) struct Reader {
     /// Rounds of this generation under way.
     present: usize,
     hold_until: Option<Instant>,
+    gather: Gather,
+    /// Until when the next round waits for how many more queries.
+    company: Option<(Instant, usize)>,
+    /// Asks stay in the inbox until then, or until the bell rings.
+    rest_until: Option<Instant>,
 }
 
 impl Reader {
@@ -89,7 +105,24 @@ impl Reader {
             generation: 0,
             present: 0,
             hold_until: None,
+            gather: Gather::default(),
+            company: None,
+            rest_until: None,
         }
+    }
+
+    /// Queries that wait for a round.
+    fn queries(&self) -> usize {
+        self.waiting.iter().map(|ask| ask.queries.len()).sum()
+    }
+
+    /// While a round is under way, or the next one waits for company, more
+    /// asks gather in the inbox without waking this task for each.
+    fn rest(&mut self, inbox: &Inbox<Ask>) {
+        let under_way = self.present >= UNDER_WAY;
+        let company = self.company.map(|(until, _)| until);
+        self.rest_until = company.or_else(|| under_way.then(|| Instant::now() + REST));
+        inbox.ring_at(self.company.map(|(_, missing)| missing));
     }
 
     fn retarget(&mut self) {
@@ -118,7 +151,12 @@ impl Reader {
         if generation == self.generation {
             self.present -= 1;
         }
-        let Finished::Again { asks, asked, leader, lost } = finished else { return };
+        let (asks, asked, leader, lost) = match finished {
+            Finished::Again { asks, asked, leader, lost } => (asks, asked, leader, lost),
+            Finished::Done { answered } => {
+                return self.gather.came_back(Instant::now(), answered, self.queries());
+            }
+        };
         if asked != self.node.number {
             if lost {
                 self.finder.failed(asked);
@@ -153,6 +191,13 @@ impl Reader {
             return;
         }
         self.hold_until = None; // also if nobody waits: a moment in the past wakes without end
+        self.company = None;
+        if self.present < UNDER_WAY && !matches!(self.target, Target::Nobody) {
+            self.company = self.gather.wait(Instant::now(), self.queries());
+        }
+        if self.company.is_some() {
+            return;
+        }
         while self.present < UNDER_WAY && !self.waiting.is_empty() {
             let round: BoxFuture<'static, Finished> = match self.target.clone() {
                 Target::Nobody => {
@@ -173,6 +218,7 @@ impl Reader {
                     call.map(move |answer| answered_there(asks, asked, answer)).boxed()
                 }
             };
+            self.gather.left(Instant::now());
             let generation = self.generation;
             self.under_way.push(round.map(move |finished| (generation, finished)).boxed());
             self.present += 1;
@@ -244,7 +290,7 @@ fn answered_there(asks: Vec<Ask>, asked: NodeNumber, answer: Result<Bytes, CallE
                 let own = results.by_ref().take(ask.queries.len()).collect();
                 tell(ask, own, Some(processing));
             }
-            Finished::Done
+            Finished::Done { answered: expected }
         }
     }
 }
@@ -297,12 +343,13 @@ async fn answer_here(node: Arc<Node>, local: Arc<Local>, group: GroupId, asks: V
         let result = node.workers.run(move || query_all(&source, &asked, wall_ms)).await;
         match result {
             Ok(Ok(Ok(replies))) => {
+                let answered = replies.len();
                 let mut replies = replies.into_iter();
                 for ask in asks {
                     let own = replies.by_ref().take(ask.queries.len()).collect();
                     tell(ask, own, None);
                 }
-                return Finished::Done;
+                return Finished::Done { answered };
             }
             Ok(Ok(Err(moment))) => {
                 if Instant::now() > deadline || !tick(&node, &local, group, moment).await {
@@ -337,35 +384,46 @@ async fn tick(node: &Arc<Node>, local: &Local, group: GroupId, moment: u64) -> b
     route.front.send(event).await && finished.await.is_ok()
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Runs until the route is dropped.
-pub(crate) async fn run(mut reader: Reader, mut inbox: mpsc::Receiver<Ask>) {
+pub(crate) async fn run(mut reader: Reader, mut inbox: Inbox<Ask>) {
     let mut asks = Vec::with_capacity(DRAIN);
     reader.retarget();
     loop {
-        let wake_at = reader.hold_until;
-        let wake = async move {
-            match wake_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let wake_at = [reader.hold_until, reader.rest_until].into_iter().flatten().min();
+        let mut finished = None;
         tokio::select! {
             biased;
-            Some(finished) = reader.under_way.next(), if !reader.under_way.is_empty() => {
-                reader.finished(finished);
+            Some(came_back) = reader.under_way.next(), if !reader.under_way.is_empty() => {
+                finished = Some(came_back);
             }
             () = reader.finder.changed() => reader.retarget(),
-            count = inbox.recv_many(&mut asks, DRAIN) => {
-                if count == 0 {
-                    break;
-                }
-                for ask in asks.drain(..) {
-                    reader.take(ask);
+            came = inbox.next(reader.rest_until.is_some(), &mut asks, DRAIN) => match came {
+                Came::End => break,
+                Came::Bell => {}
+                Came::Arrivals => asks.drain(..).for_each(|ask| reader.take(ask)),
+            },
+            () = sleep_until(wake_at) => {
+                if reader.hold_until.is_some() {
+                    reader.retarget();
                 }
             }
-            () = wake => reader.retarget(),
+        }
+        // Whatever woke this task: what has gathered meanwhile is taken with it.
+        while let Some(ask) = inbox.try_recv() {
+            reader.take(ask);
+        }
+        if let Some(finished) = finished {
+            reader.finished(finished);
         }
         reader.pump();
+        reader.rest(&inbox);
     }
     for ask in reader.waiting {
         match ask.asker {

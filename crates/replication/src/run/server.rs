@@ -105,7 +105,7 @@ fn query(node: &Arc<Node>, _from: NodeId, body: Bytes) -> Answer {
     };
     let (reply, answer) = oneshot::channel();
     let ask = Ask { queries, asker: Asker::There(reply), since: Instant::now() };
-    if route.reader.try_send(ask).is_err() {
+    if !route.reader.try_send(ask) {
         return refuse(CallRefused::Unavailable);
     }
     async move { answer.await.map(|answer| answer.encode()).map_err(|_| CallRefused::Unavailable) }.boxed()
