@@ -108,7 +108,7 @@ impl Cutter {
     }
 
     /// The end of the input ends the last argument.
-    pub fn finish(mut self, out: &mut Vec<Arg>) {
+    pub fn finish(&mut self, out: &mut Vec<Arg>) {
         let arg = std::mem::take(&mut self.open);
         if !arg.is_empty() {
             self.give(arg, out);
