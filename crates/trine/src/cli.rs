@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use trine_front::TlsSource;
 
+use crate::run::args::RunArgs;
+use crate::run::job::JobCommand;
 use crate::talk::shell::TalkCommand;
 
 mod logins;
@@ -72,6 +74,11 @@ pub enum Command {
     /// Read and write keys.
     #[command(subcommand)]
     Db(DbCommand),
+    /// Run a command for each argument, on all nodes, in the words of GNU parallel.
+    Run(Box<RunArgs>),
+    /// Jobs: submit, look at, wait for and cancel them.
+    #[command(subcommand)]
+    Job(JobCommand),
 }
 
 /// Members, what happens to them, and messages.

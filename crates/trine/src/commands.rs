@@ -19,7 +19,7 @@ pub(crate) mod logins;
 pub fn run(cli: Cli) -> ExitCode {
     let json = cli.json;
     match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if json {
                 let line =
@@ -33,21 +33,25 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
+fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let json = cli.json;
-    match cli.command {
+    let done = match cli.command {
+        // Their exit code says how many tasks failed.
+        Command::Run(args) => return on_this_thread(crate::run::run(*args, json)),
+        Command::Job(command) => return on_this_thread(crate::run::job::run(command, json)),
         Command::Start(args) => crate::start::run(&args),
         Command::Dev(args) => on_this_thread(crate::dev::run(&args, json)),
         Command::Demo(args) => on_this_thread(crate::demo::run(&args, json)),
         Command::Db(command) => on_this_thread(crate::db::run(command, json)),
         Command::Peer(command) => on_this_thread(crate::peer::run(command, json)),
         asking => on_this_thread(ask(asking, json)),
-    }
+    };
+    done.map(|()| 0)
 }
 
 /// Commands run on the main thread: children that are to die with their parent
 /// die with the thread that started them.
-fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn on_this_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -75,7 +79,13 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         Command::User(command) => logins::user(command, json).await,
         Command::Token(command) => logins::token(command, json).await,
         Command::Audit(args) => logins::audit(&args, json).await,
-        Command::Start(_) | Command::Dev(_) | Command::Demo(_) | Command::Db(_) | Command::Peer(_) => Ok(()),
+        Command::Start(_)
+        | Command::Dev(_)
+        | Command::Demo(_)
+        | Command::Db(_)
+        | Command::Peer(_)
+        | Command::Run(_)
+        | Command::Job(_) => Ok(()),
     }
 }
 

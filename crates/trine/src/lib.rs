@@ -23,6 +23,7 @@
 //! | [`demo`] | what Trine promises, shown on real input |
 //! | [`db`], [`resp`] | key commands, and the small Redis client below them |
 //! | [`talk`] | messages and files between nodes, from the command line |
+//! | [`run`] | process tasks in the words of GNU parallel, and jobs |
 //! | [`http`] | the admin API and other HTTP doors |
 //! | [`nats`] | the NATS door of a node |
 //! | [`nats_server`] | the same binary called as `nats-server` |
@@ -47,6 +48,7 @@ pub mod node;
 pub mod peer;
 pub mod private;
 pub mod resp;
+pub mod run;
 pub mod seams;
 pub mod start;
 pub mod surfaces;

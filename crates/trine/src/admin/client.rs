@@ -151,7 +151,8 @@ fn unexpected(answer: &Answer) -> Failure {
     Failure::new(format!("the node answered something else: {answer:?}"))
 }
 
-fn candidates(target: &NodeTarget) -> Vec<PathBuf> {
+/// Where the socket of the node that `target` names may be, the likeliest first.
+pub fn candidates(target: &NodeTarget) -> Vec<PathBuf> {
     if let Some(socket) = &target.socket {
         return vec![socket.clone()];
     }
