@@ -19,6 +19,7 @@
 //! | [`spec`] | jobs, tasks, outcomes and results, as users and nodes speak of them |
 //! | [`limits`] | the bounds of all that |
 //! | [`schedule`] | which worker runs what: the master's soft state, pure |
+//! | [`python`] | functions on warm interpreters |
 //! | [`record`] | tasks and results as clients send and get them |
 //! | [`binary`] | bytes within a message, encoded at once |
 //! | [`parallel`] | the words of GNU parallel: templates, sources, blocks, logs |
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod machine;
 pub mod parallel;
 pub mod planted;
+pub mod python;
 pub mod record;
 pub mod schedule;
 pub mod spec;

@@ -1,0 +1,228 @@
+"""One warm interpreter of a Trine node: takes tasks from the node over the
+socket that is its standard input, calls functions, sends back what became of
+them. The node starts it with `python3 -c` and kills it with its process group.
+
+Frames, both ways (the drawing stands in `python/frame.rs`): length of the rest
+as u32, little endian; one byte for the kind; the rest.
+
+It needs nothing but the standard library and cloudpickle.
+"""
+
+import sys
+
+# The working directory is a task's: nothing may be imported from it by accident.
+sys.path[:] = [entry for entry in sys.path if entry]
+
+
+def _trine_serve():
+    import fcntl
+    import json
+    import os
+    import pickle
+    import signal
+    import socket
+    import struct
+    import traceback
+    import types
+    from collections import OrderedDict
+
+    try:
+        import cloudpickle
+    except ImportError:
+        cloudpickle = None
+
+    # Functions that are kept unpickled, and how long a pickle of one may be.
+    MAX_KEPT_FUNCTIONS = 64
+    MAX_KEPT_FUNCTION_BYTES = 64 * 1024
+    # Large arguments that are kept between tasks.
+    MAX_KEPT_BLOB_BYTES = 128 * 1024 * 1024
+    # Longest frame.
+    MAX_FRAME_BYTES = 2**31
+    # Flag of a task: its arguments are many, the function is called for each.
+    CHUNK = 1
+    # Flag of a reply: this interpreter takes no further task.
+    RETIRING = 1
+
+    channel = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    reader = channel.makefile("rb", 64 * 1024)
+    # While a task runs nothing comes in, so that a signal on this socket means
+    # that the node is gone: it ends the whole process group, children too.
+    fcntl.fcntl(channel, fcntl.F_SETOWN, -os.getpgrp())
+    quiet = fcntl.fcntl(channel, fcntl.F_GETFL)
+
+    def gone():
+        os._exit(0)
+
+    def take():
+        head = reader.read(5)
+        if len(head) < 5:
+            gone()
+        length, kind = struct.unpack("<Ic", head)
+        body = reader.read(length - 1)
+        if len(body) < length - 1:
+            gone()
+        return kind, body
+
+    def send(kind, *parts):
+        length = 1 + sum(len(part) for part in parts)
+        head = struct.pack("<Ic", length, kind)
+        try:
+            if length < 64 * 1024:
+                channel.sendall(b"".join((head, *parts)))
+            else:
+                channel.sendall(head)
+                for part in parts:
+                    channel.sendall(part)
+        except OSError:
+            gone()
+
+    blobs = OrderedDict()
+    functions = OrderedDict()
+    counts = {"blob bytes": 0, "tasks": 0}
+    initialized = set()
+
+    def load_blob(digest):
+        return pickle.loads(blobs[digest])
+
+    # Pickles of clients name this function for large arguments.
+    door = types.ModuleType("_trine_worker")
+    door.blob = load_blob
+    load_blob.__module__, load_blob.__qualname__, load_blob.__name__ = "_trine_worker", "blob", "blob"
+    sys.modules["_trine_worker"] = door
+
+    def obtain(digests):
+        """Asks for the blobs that are not here; False if the node has not all of them."""
+        missing = [digest for digest in digests if digest not in blobs]
+        for digest in digests:
+            if digest in blobs:
+                blobs.move_to_end(digest)
+        if missing:
+            send(b"N", *missing)
+            for _ in missing:
+                kind, body = take()
+                if kind != b"B":
+                    return False
+                blobs[body[:32]] = body[32:]
+                counts["blob bytes"] += len(body) - 32
+        for digest in list(blobs):
+            if counts["blob bytes"] <= MAX_KEPT_BLOB_BYTES:
+                break
+            if digest not in digests:
+                counts["blob bytes"] -= len(blobs.pop(digest))
+        return True
+
+    def function(pickled):
+        known = functions.get(pickled)
+        if known is not None:
+            functions.move_to_end(pickled)
+            return known
+        loaded = pickle.loads(pickled)
+        plain = isinstance(loaded, (types.FunctionType, types.BuiltinFunctionType, type))
+        if plain and len(pickled) <= MAX_KEPT_FUNCTION_BYTES and not getattr(loaded, "__closure__", None):
+            functions[pickled] = loaded
+            if len(functions) > MAX_KEPT_FUNCTIONS:
+                functions.popitem(last=False)
+        return loaded
+
+    def dumps(value):
+        try:
+            return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception:
+            # By value, for what was defined in the client's own script.
+            return cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def raised(error):
+        """What an `X` reply holds: the text of the traceback, and the exception."""
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        try:
+            pickled = dumps(error)
+        except BaseException as second:
+            text += "\nThe exception itself cannot be sent: " + repr(second)
+            pickled = b""
+        encoded = text.encode("utf-8", "replace")
+        return (struct.pack("<I", len(encoded)), encoded, pickled)
+
+    def text_of(error):
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__)).encode("utf-8", "replace")
+
+    def initialize(session):
+        """Runs the initializer in the blob of this hash once; what to reply if that fails."""
+        if session in initialized:
+            return None
+        try:
+            initializer, arguments = load_blob(session)
+            initializer(*arguments)
+        except BaseException as error:
+            return (b"I", text_of(error))
+        initialized.add(session)
+        return None
+
+    def call(chunk, session, pickled_function, pickled_arguments):
+        """Calls the function, for each of a chunk's arguments; kind and parts of the reply."""
+        if session:
+            failed = initialize(session)
+            if failed:
+                return failed
+        try:
+            called = function(pickled_function)
+            args, kwargs = pickle.loads(pickled_arguments)
+        except BaseException as error:
+            return (b"U", text_of(error))
+        try:
+            value = [called(*each) for each in args] if chunk else called(*args, **kwargs)
+        except BaseException as error:
+            return (b"X", *raised(error))
+        del called, args, kwargs
+        try:
+            return (b"V", dumps(value))
+        except BaseException as error:
+            return (b"X", *raised(error))
+
+    def flush():
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                pass
+
+    hello = {
+        "python": list(sys.version_info[:3]),
+        "executable": sys.executable,
+        "cloudpickle": getattr(cloudpickle, "__version__", None),
+    }
+    sys.argv = [""]
+    send(b"H", json.dumps(hello).encode())
+
+    while True:
+        kind, body = take()
+        if kind != b"T":
+            continue
+        (count,) = struct.unpack_from("<H", body)
+        digests = [bytes(body[at : at + 32]) for at in range(2, 2 + 32 * count, 32)]
+        payload = memoryview(body)[2 + 32 * count :]
+        _, _, _, flags, limit, session_length, function_length = struct.unpack_from("<4sBBHIII", payload)
+        begin = struct.calcsize("<4sBBHIII")
+        session = bytes(payload[begin : begin + session_length])
+        begin += session_length
+        pickled_function = bytes(payload[begin : begin + function_length])
+        pickled_arguments = payload[begin + function_length :]
+        if not obtain(digests):
+            continue
+        fcntl.fcntl(channel, fcntl.F_SETFL, quiet | os.O_ASYNC)
+        reply = call(flags & CHUNK, session, pickled_function, pickled_arguments)
+        fcntl.fcntl(channel, fcntl.F_SETFL, quiet)
+        flush()
+        counts["tasks"] += 1
+        retiring = bool(limit) and counts["tasks"] >= limit or reply[0] == b"I"
+        if sum(len(part) for part in reply[1:]) > MAX_FRAME_BYTES:
+            reply = (b"X", *raised(ValueError("a result is at most %d bytes when pickled" % MAX_FRAME_BYTES)))
+        send(reply[0], bytes([RETIRING if retiring else 0]), *reply[1:])
+        del body, payload, pickled_arguments, pickled_function, reply
+        if retiring:
+            os._exit(0)
+
+
+_trine_serve()
