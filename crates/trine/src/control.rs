@@ -94,9 +94,7 @@ impl Control for NodeControl {
             Ok(match request {
                 Request::Status {} => Answer::Status(Box::new(self.status()?)),
                 Request::Nodes {} => Answer::Nodes(nodes(cluster)),
-                Request::Groups {} => {
-                    Answer::Groups(self.node.replication.status().iter().map(group).collect())
-                }
+                Request::Groups {} => Answer::Groups(groups(&self.node.replication.status())),
                 Request::Peers {} => {
                     let view = self.node.peers.view().borrow().clone();
                     Answer::Peers(crate::peer::reports(&view))
@@ -194,14 +192,22 @@ fn problems(groups: &[GroupStatus], space: Space) -> Vec<String> {
             "the disk is nearly full: writes that grow the data are refused, deletes still work".into(),
         );
     }
-    for group in groups {
-        if let Some(reason) = &group.stopped {
-            problems.push(format!("{} has stopped here: {reason}", group.group));
-        } else if group.leader.is_none() {
-            problems.push(format!("{} has no leader", group.group));
-        }
-    }
+    problems.extend(problems_of_groups(groups));
     problems
+}
+
+/// Of these, what is about groups.
+pub(crate) fn problems_of_groups(groups: &[GroupStatus]) -> impl Iterator<Item = String> {
+    groups.iter().filter_map(|group| match &group.stopped {
+        Some(reason) => Some(format!("{} has stopped here: {reason}", group.group)),
+        None if group.leader.is_none() => Some(format!("{} has no leader", group.group)),
+        None => None,
+    })
+}
+
+/// Replicas as they are reported.
+pub(crate) fn groups(statuses: &[GroupStatus]) -> Vec<GroupReport> {
+    statuses.iter().map(group).collect()
 }
 
 fn nodes(cluster: &Cluster) -> Vec<NodeReport> {

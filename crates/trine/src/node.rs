@@ -2,7 +2,8 @@
 //! they come up. The product gives it real disks, sockets and clocks; the
 //! simulator gives it its own. Everything runs on the runtime that starts it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use trine_mesh::members::{self, Peers, Profile};
 use trine_replication::{Machine, Replication};
 use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
-use trine_types::{Clock, Entropy, GroupId, NodeId};
+use trine_types::{Clock, Entropy, GroupId, NodeId, NodeNumber};
 
 use crate::accounts::redis::RedisAccounts;
 use crate::login::Logins;
@@ -148,7 +149,18 @@ impl Node {
     /// # Errors
     /// [`StartError`]; the process must stop.
     pub async fn start(parts: NodeParts) -> Result<Self, StartError> {
+        Self::enter(parts).await?.complete().await
+    }
+
+    /// The first half of [`Node::start`]: all rooms that do not need to know
+    /// the cluster.
+    ///
+    /// # Errors
+    /// [`StartError`]; the process must stop.
+    pub async fn enter(parts: NodeParts) -> Result<Entered, StartError> {
         let NodeParts { directory, transport, workers, clock, entropy, tuning, .. } = parts;
+        let known = directory.known().map_err(trine_cluster::StartError::from)?;
+        let name = directory.membership().map(|member| member.name.clone()).unwrap_or_default();
         let wal = Wal::open(parts.disk, tuning.wal, parts.driver)?;
         let endpoint = Endpoint::new(transport.clone(), entropy.clone(), tuning.endpoint);
         let start = trine_cluster::enter(&directory, &endpoint, &*entropy).await?;
@@ -188,33 +200,22 @@ impl Node {
         });
         let about = parts.about;
         let peers = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
-        let partitions = partitions(&cluster, &wal, &replication).await?;
-        let secrets = entropy.clone();
-        let logins = Logins::new(cluster.clone(), parts.hashing.clone(), clock.clone(), &*entropy);
-        let log = wal.clone();
-        let database = Database::new(trine_database::Parts {
-            groups: Arc::new(ReplicatedGroups::new(replication.clone(), number, partitions)),
-            topology: Arc::new(NodeTopology::new(cluster.clone(), replication.clone())),
-            clock,
-            entropy,
-            disk_low: Arc::new(move || log.space() == Space::Low),
-            resident_bytes: parts.resident_bytes,
-            login: Arc::new(logins.open_to_all(parts.open_to_all)),
-            accounts: Arc::new(RedisAccounts::new(cluster.clone(), parts.hashing.clone(), secrets.clone())),
-            config: trine_database::Config { partitions, ..tuning.database },
-        });
-        tokio::spawn(database.clone().sweep());
-        Ok(Self {
+        let others = known.peers.into_iter().filter(|(other, _)| *other != number);
+        Ok(Entered {
             endpoint,
             wal,
             replication,
             cluster,
             mesh,
             peers,
-            logins,
+            name,
+            others: others.map(|(number, peer)| (number, peer.addresses)).collect(),
             hashing: parts.hashing,
-            entropy: secrets,
-            database,
+            clock,
+            entropy,
+            open_to_all: parts.open_to_all,
+            resident_bytes: parts.resident_bytes,
+            database: tuning.database,
         })
     }
 
@@ -235,6 +236,58 @@ impl Node {
         self.replication.shutdown().await;
         self.endpoint.shutdown();
         self.wal.close().await;
+    }
+}
+
+/// A node that speaks with the others, but may not know its cluster yet: one
+/// that ended just after it joined has nothing of `meta` on its disk, and waits
+/// until another one tells it.
+pub struct Entered {
+    endpoint: Endpoint,
+    wal: Wal,
+    /// Groups.
+    pub replication: Replication,
+    /// The cluster.
+    pub cluster: Cluster,
+    mesh: Mesh,
+    /// Who is there.
+    pub peers: Peers,
+    /// This node's name.
+    pub name: String,
+    /// The other nodes that it knew of when it ran last, and where they were.
+    pub others: BTreeMap<NodeNumber, Vec<SocketAddr>>,
+    hashing: Workers,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    open_to_all: bool,
+    resident_bytes: fn() -> u64,
+    database: trine_database::Config,
+}
+
+impl Entered {
+    /// The second half of [`Node::start`]: waits until this node knows its
+    /// cluster, and brings the database up.
+    ///
+    /// # Errors
+    /// [`StartError`]; the process must stop.
+    pub async fn complete(self) -> Result<Node, StartError> {
+        let Self { endpoint, wal, replication, cluster, mesh, peers, hashing, clock, entropy, .. } = self;
+        let partitions = partitions(&cluster, &wal, &replication).await?;
+        let logins = Logins::new(cluster.clone(), hashing.clone(), clock.clone(), &*entropy);
+        let log = wal.clone();
+        let database = Database::new(trine_database::Parts {
+            groups: Arc::new(ReplicatedGroups::new(replication.clone(), cluster.number(), partitions)),
+            topology: Arc::new(NodeTopology::new(cluster.clone(), replication.clone())),
+            clock,
+            entropy: entropy.clone(),
+            disk_low: Arc::new(move || log.space() == Space::Low),
+            resident_bytes: self.resident_bytes,
+            login: Arc::new(logins.open_to_all(self.open_to_all)),
+            accounts: Arc::new(RedisAccounts::new(cluster.clone(), hashing.clone(), entropy.clone())),
+            config: trine_database::Config { partitions, ..self.database },
+        });
+        tokio::spawn(database.clone().sweep());
+        Ok(Node { endpoint, wal, replication, cluster, mesh, logins, hashing, entropy, peers, database })
     }
 }
 

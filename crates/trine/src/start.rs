@@ -15,7 +15,7 @@ use trine_front::{Limits, Listener, Listeners, TlsAcceptor};
 use trine_transport::Ticket;
 
 use crate::admin::protocol;
-use crate::admin::server::AdminServer;
+use crate::admin::server::{AdminServer, Control};
 use crate::cli::StartArgs;
 use crate::config::{Config, ValidConfig};
 use crate::control::NodeControl;
@@ -26,6 +26,7 @@ use crate::http::api::Api;
 use crate::http::guard::{ClusterTokens, Gate, NodeToken};
 use crate::http::limits::{self, HttpLimits};
 use crate::http::metrics::node::NodeMeasures;
+use crate::http::site::Site;
 use crate::nats::{self, NatsDoor};
 use crate::node::Node;
 use crate::private::make_private;
@@ -33,7 +34,10 @@ use crate::seams::OsEntropy;
 use crate::surfaces;
 
 mod bring_up;
+mod early;
 mod ticket;
+
+use early::{EarlyControl, Staged, Uncounted};
 
 pub(crate) use bring_up::resident_bytes;
 
@@ -92,8 +96,20 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
         () = stop.wait() => return Ok(()),
         up = bring_up::bring_up(&config, ticket, redis, bound.doors()) => up?,
     };
-    let (node, peer) = up;
+    let (entered, peer) = up;
     let nats = bound.clients.local_addr();
+    let doors = protocol::Doors {
+        redis: redis.to_string(),
+        nats: nats.to_string(),
+        admin: http.local_addr().to_string(),
+        peer: peer.to_string(),
+    };
+    let admin = Admin::start(&config, http, EarlyControl::new(&entered, doors.clone()), front)?;
+    let node = tokio::select! {
+        biased;
+        () = stop.wait() => return Ok(()),
+        node = entered.complete() => node.map_err(Failure::new)?,
+    };
     for (surface, address) in [(surfaces::REDIS, redis), (surfaces::NATS, nats)] {
         let exposure = config.surfaces.exposure(surface);
         exposure
@@ -102,20 +118,10 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     }
     let door = open_nats(&config, bound, &node, front)?;
     crate::talk::copy::serve(&node.endpoint, &config.data);
-    let api = http.local_addr();
-    let doors = protocol::Doors {
-        redis: redis.to_string(),
-        nats: nats.to_string(),
-        admin: api.to_string(),
-        peer: peer.to_string(),
-    };
-    let control = Arc::new(NodeControl::new(node.clone(), doors));
-    let http = serve_admin(&config, http, control.clone(), (&node, &door), front)?;
-    let admin = AdminServer::start(&config.data, control)
-        .map_err(|error| Failure::new(format!("cannot make the admin socket: {error}")))?;
+    admin.go_on(&config, NodeControl::new(node.clone(), doors.clone()), (&node, &door));
     let serving = front.spawn(node.database.clone().serve(listener, tls));
     let number = node.cluster.number();
-    tracing::info!(%number, %redis, %nats, admin = %api, %peer, took = ?began.elapsed(), "serving");
+    tracing::info!(%number, %redis, %nats, admin = doors.admin, %peer, took = ?began.elapsed(), "serving");
     let failed = tokio::select! {
         biased;
         failed = node.failed() => Some(failed),
@@ -126,11 +132,11 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     }
     tracing::info!("handing over and stopping");
     door.lame_duck();
-    http.stop().await;
+    admin.http.stop().await;
     door.close().await;
     node.stop(HAND_OVER_LIMIT).await;
     serving.abort();
-    drop(admin);
+    drop(admin.socket);
     tracing::info!("stopped");
     Ok(())
 }
@@ -190,30 +196,61 @@ fn open_nats(
     NatsDoor::open(config, bound, parts, front)
 }
 
-/// Serves the admin API, to whoever has the node's token.
-fn serve_admin(
-    config: &ValidConfig,
+/// The two ways to administer this node, which are there before it is whole.
+struct Admin {
+    socket: AdminServer,
+    http: HttpServer,
+    control: Arc<Staged<dyn Control>>,
+    site: Arc<Staged<dyn Site>>,
     listener: Arc<Listener>,
-    control: Arc<NodeControl>,
-    (node, door): (&Node, &NatsDoor),
-    front: &Handle,
-) -> Result<HttpServer, Failure> {
-    let token = NodeToken::open(&config.data, &OsEntropy)
-        .map_err(|error| Failure::new(format!("cannot make the token of the admin API: {error}")))?;
-    let tls = encryption(config, surfaces::ADMIN, listener.local_addr())?;
-    let (database, own) = (node.database.clone(), listener.clone());
-    let measures = NodeMeasures::new(
-        node.clone(),
-        bring_up::resident_bytes,
-        vec![
-            ("redis", Box::new(move || database.clients())),
-            ("nats", Box::new(door.connections())),
-            ("admin", Box::new(move || own.connections())),
-        ],
-    );
-    let gate = Gate::new(vec![Arc::new(token), Arc::new(ClusterTokens::new(Arc::new(node.logins.clone())))]);
-    let api = Api::new(control, Arc::new(measures), gate, config.name.clone());
-    Ok(HttpServer::start(listener, tls, Arc::new(api), HttpLimits::default(), front))
+    token: Arc<NodeToken>,
+}
+
+impl Admin {
+    /// Serves what can be said already; the admin API to whoever has the
+    /// node's token.
+    fn start(
+        config: &ValidConfig,
+        listener: Arc<Listener>,
+        early: EarlyControl,
+        front: &Handle,
+    ) -> Result<Self, Failure> {
+        if let Some(waits) = early.waits() {
+            tracing::info!("{waits}");
+        }
+        let token = NodeToken::open(&config.data, &OsEntropy)
+            .map_err(|error| Failure::new(format!("cannot make the token of the admin API: {error}")))?;
+        let (token, early) = (Arc::new(token), Arc::new(early));
+        let gate = Gate::new(vec![token.clone()]);
+        let api = Api::new(early.clone(), Arc::new(Uncounted), gate, config.name.clone());
+        let site = Arc::new(Staged::<dyn Site>::new(Arc::new(api)));
+        let control = Arc::new(Staged::<dyn Control>::new(early));
+        let tls = encryption(config, surfaces::ADMIN, listener.local_addr())?;
+        let http = HttpServer::start(listener.clone(), tls, site.clone(), HttpLimits::default(), front);
+        let socket = AdminServer::start(&config.data, control.clone())
+            .map_err(|error| Failure::new(format!("cannot make the admin socket: {error}")))?;
+        Ok(Self { socket, http, control, site, listener, token })
+    }
+
+    /// The node is whole: the cluster's administrators are let in, too.
+    fn go_on(&self, config: &ValidConfig, control: NodeControl, (node, door): (&Node, &NatsDoor)) {
+        let control = Arc::new(control);
+        let (database, own) = (node.database.clone(), self.listener.clone());
+        let measures = NodeMeasures::new(
+            node.clone(),
+            bring_up::resident_bytes,
+            vec![
+                ("redis", Box::new(move || database.clients())),
+                ("nats", Box::new(door.connections())),
+                ("admin", Box::new(move || own.connections())),
+            ],
+        );
+        let tokens = Arc::new(ClusterTokens::new(Arc::new(node.logins.clone())));
+        let gate = Gate::new(vec![self.token.clone(), tokens]);
+        let api = Api::new(control.clone(), Arc::new(measures), gate, config.name.clone());
+        self.site.go_on(Arc::new(api));
+        self.control.go_on(control);
+    }
 }
 
 /// The allocator's arenas would be backed by huge pages, most of each unused:

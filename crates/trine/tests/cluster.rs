@@ -212,6 +212,7 @@ async fn a_removed_node_ends_and_says_what_to_do() {
     local::stop_all(&mut nodes).await;
     nodes.clear();
     let mut alone = NodeProcess::spawn(removed.spec.clone(), None).await.expect("starts");
+    alone.wait(SETTLE_LIMIT, |status| !status.ready).await.expect("it is up and waits for the others");
     local::start_cluster(specs, &mut nodes).await.expect("comes back");
     let words = last_words(&mut alone).await;
     assert!(advice.iter().all(|part| words.contains(part)), "{words}");

@@ -16,7 +16,7 @@ use trine_types::{Clock, Entropy};
 
 use crate::config::ValidConfig;
 use crate::failure::Failure;
-use crate::node::{About, Node, NodeParts, Tuning};
+use crate::node::{About, Entered, Node, NodeParts, Tuning};
 use crate::private::make_private;
 use crate::seams::{OsEntropy, SystemClock};
 use crate::topology::REDIS_DOOR;
@@ -29,8 +29,8 @@ const STATE_FOLDER: &str = "state";
 /// File that counts the starts of a node: once it is there, so is the log.
 const START_FILE: &str = "node/start";
 
-/// Brings the node up; returns the node and where it
-/// listens for its peers.
+/// Brings the node up, as far as that goes without knowing the cluster;
+/// returns the node and where it listens for its peers.
 ///
 /// # Errors
 /// Something of that cannot be used, or the cluster refuses this node.
@@ -39,7 +39,7 @@ pub(super) async fn bring_up(
     ticket: Option<Ticket>,
     redis: SocketAddr,
     doors: Vec<(String, SocketAddr)>,
-) -> Result<(Node, SocketAddr), Failure> {
+) -> Result<(Entered, SocketAddr), Failure> {
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(OsEntropy));
     let settings = ClusterConfig::default().validate().map_err(Failure::new)?;
     make_private(&config.data)?;
@@ -83,8 +83,8 @@ pub(super) async fn bring_up(
         about: About { profile: config.profile.clone(), load },
         tuning: tuning(config, redis, has_run, settings),
     };
-    let node = Node::start(parts).await.map_err(Failure::new)?;
-    Ok((node, peer))
+    let entered = Node::enter(parts).await.map_err(Failure::new)?;
+    Ok((entered, peer))
 }
 
 fn no_threads(error: &std::io::Error) -> Failure {
