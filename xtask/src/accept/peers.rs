@@ -19,10 +19,6 @@ pub(super) const PEERS: &[Experiment] = &[
     short("conformance", outside::conformance),
     short("clients", outside::clients),
     short("speed", speed::thresholds),
-    missing("direct request", || {
-        let promise = "direct request between nodes: under 40 us median where plain TCP takes 13 us";
-        Ok(vec![Line::not_run(promise, "`trine peer request` is not there yet")])
-    }),
     short("detection, simulated", detection::simulated),
     long("detection, 10,000 members", detection::simulated_large),
     long("false positives", detection::false_positives),

@@ -3,11 +3,12 @@
 //! three of them clustered.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::{load, load_average};
 use crate::bench::machine;
 use crate::command::{Trouble, product, root};
-use crate::servers::{Dev, Nats};
+use crate::servers::{Dev, Nats, ask};
 
 mod generator;
 
@@ -16,6 +17,9 @@ pub(crate) use generator::{Figure, Mode};
 
 /// Where the table goes.
 const PAGE: &str = "docs/bench/peers.md";
+
+/// Requests of one node to another.
+const DIRECT_COUNT: &str = "50000";
 
 /// What is asked of all systems alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub(crate) struct Measured {
     pub(crate) rows: Vec<Row>,
     /// Request and reply over a plain TCP connection.
     pub(crate) tcp: Figure,
+    /// The same of a node to another, without clients.
+    pub(crate) direct: Figure,
 }
 
 /// Servers of one system: one alone, and three that know each other.
@@ -120,7 +126,18 @@ pub(crate) fn measure() -> Result<Measured, Trouble> {
         rows.push(Row { work, trine, nats });
     }
     let tcp = generator.run(Mode::Tcp, &(Vec::new(), Vec::new()))?;
-    Ok(Measured { rows, tcp })
+    let direct = direct(&trine, &three.doors[0].data)?;
+    Ok(Measured { rows, tcp, direct })
+}
+
+/// Lets the node in `data` ask another one, one request in flight.
+fn direct(trine: &Path, data: &Path) -> Result<Figure, Trouble> {
+    let ping = ["peer", "ping", "node2", "--bytes", "16", "--count", DIRECT_COUNT, "--json"];
+    let report = ask(trine, data, &ping)?;
+    let micros = |name: &str| report[name].as_f64().map(|ns| ns / 1_000.0);
+    let times = micros("median_ns").zip(micros("p99_ns"));
+    let (p50, p99) = times.ok_or_else(|| Trouble::Unexpected(format!("trine peer ping said: {report}")))?;
+    Ok(Figure { rate: 1e6 / p50, p50, p99 })
 }
 
 /// Measures, prints the table and writes the page.
@@ -153,8 +170,9 @@ fn page(measured: &Measured, busy: &str) -> String {
         page,
         "\nMessages per second that all subscribers together received: a higher ratio is better. Requests: \
          median / 99th percentile in microseconds: a lower ratio is better. The same request over a plain TCP \
-         connection: {}.",
-        measured.tcp.as_times()
+         connection: {}; of a node to another, encrypted and without clients (`trine peer ping`): {}.",
+        measured.tcp.as_times(),
+        measured.direct.as_times()
     );
     page
 }
@@ -172,10 +190,15 @@ mod tests {
             nats: figure(100.0, 100.0),
         };
         let publish = Mode::Publish { publishers: 4, subscribers: 4, size: 256 };
-        let measured = Measured { rows: vec![row(publish), row(Mode::Request)], tcp: figure(1.0, 13.0) };
+        let measured = Measured {
+            rows: vec![row(publish), row(Mode::Request)],
+            tcp: figure(1.0, 13.0),
+            direct: figure(1.0, 30.0),
+        };
         let page = page(&measured, "0.1");
         assert!(page.contains("| across nodes, 4:4, 256 B | 300 | 100 | 3.00 |"), "{page}");
         assert!(page.contains("| 90.0 / 180.0 | 100.0 / 200.0 | 0.90 |"), "{page}");
-        assert!(page.contains("plain TCP connection: 13.0 / 26.0."), "{page}");
+        assert!(page.contains("plain TCP connection: 13.0 / 26.0; of a node to"), "{page}");
+        assert!(page.contains("(`trine peer ping`): 30.0 / 60.0."), "{page}");
     }
 }

@@ -5,6 +5,8 @@ use crate::bench::peers::{Mode, Row, measure};
 use crate::command::Trouble;
 
 const REQUEST_RATIO: f64 = 0.8;
+/// 40 us where plain TCP takes 13.
+const DIRECT_RATIO: f64 = 40.0 / 13.0;
 
 /// Every row of the bench, and the worst of each kind.
 pub(super) fn thresholds() -> Result<Vec<Line>, Trouble> {
@@ -28,5 +30,9 @@ pub(super) fn thresholds() -> Result<Vec<Line>, Trouble> {
             lines.push(Line::of(row.ratio() <= REQUEST_RATIO, &name, figure));
         }
     }
+    let (direct, tcp) = (&measured.direct, &measured.tcp);
+    let name = "direct request between nodes: under 40 us median where plain TCP takes 13 us";
+    let figure = format!("{} us, plain TCP {} us", direct.as_times(), tcp.as_times());
+    lines.push(Line::of(direct.p50 < DIRECT_RATIO * tcp.p50, name, figure));
     Ok(lines)
 }
