@@ -1,6 +1,6 @@
-//! The meshed node: the product's mesh over the simulated network, and the
-//! programs that use it on each node. Everything else of a node is absent: who
-//! the nodes are is known from the beginning.
+//! The meshed node: the product's mesh and members over the simulated network,
+//! and the programs that use it on each node. Everything else of a node is
+//! absent: who the nodes are is known from the beginning.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,14 +12,18 @@ pub mod ledger;
 pub mod programs;
 pub mod story;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
+use trine_cluster::MetaState;
+use trine_cluster::nodes::{BootId, NodeRow, NodeState};
+use trine_mesh::members::{self, Profile};
 use trine_mesh::{Mesh, Parts};
 use trine_transport::{Endpoint, EndpointConfig};
-use trine_types::{GroupId, NodeId, NodeNumber};
+use trine_types::{GroupId, Incarnation, NodeId, NodeNumber};
 
 use self::ledger::SharedLedger;
 use crate::bare::key_of;
@@ -65,13 +69,48 @@ fn everyone() -> BTreeSet<NodeId> {
     (1..=story::NODES).map(|number| key_of(NodeNumber(number))).collect()
 }
 
+/// What `meta` says of everyone, as far as members read it.
+fn meta() -> MetaState {
+    let row = |number: u64| NodeRow {
+        number: NodeNumber(number),
+        id: key_of(NodeNumber(number)),
+        name: format!("n{number}"),
+        zone: String::new(),
+        weight: 1,
+        addresses: Vec::new(),
+        clients: BTreeMap::new(),
+        incarnation: Incarnation(0),
+        boot: BootId(0),
+        features: 0,
+        issuer: [0; 32],
+        knows_issuing_key: false,
+        state: NodeState::Active,
+        admitted_ms: 0,
+    };
+    let nodes = (1..=story::NODES).map(|number| (NodeNumber(number), row(number))).collect();
+    MetaState { nodes, ..MetaState::default() }
+}
+
 fn start(ledger: &SharedLedger, parts: NodeParts) -> Running<MeshedDoor> {
     let endpoint = Endpoint::new(parts.transport, parts.entropy.clone(), EndpointConfig::default());
+    let members = members::start(members::Parts {
+        number: parts.number,
+        incarnation: Incarnation(parts.incarnation),
+        endpoint: endpoint.clone(),
+        meta: watch::channel(Arc::new(meta())).1,
+        suspects: watch::channel(BTreeSet::new()).1,
+        clock: parts.clock,
+        entropy: parts.entropy.clone(),
+        profile: Profile::default(),
+        load: || 0,
+    });
     let (told, peers) = watch::channel(everyone());
-    let mesh = Mesh::start(Parts { endpoint, peers, entropy: parts.entropy.clone() });
+    let failed = members.failed();
+    let mesh = Mesh::start(Parts { endpoint, peers, failed, entropy: parts.entropy.clone() });
     programs::start(&mesh, ledger, (parts.number.0, parts.incarnation), &*parts.entropy);
     let exit = async move {
         told.closed().await;
+        drop(members);
         "nobody follows any more which nodes there are".to_owned()
     };
     Running { door: MeshedDoor { mesh }, exit: exit.boxed() }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use trine_transport::{CallRefused, Endpoint, Handler, Service};
 use trine_types::{Entropy, NodeId};
 
@@ -24,6 +25,9 @@ pub struct Parts {
     pub endpoint: Endpoint,
     /// The nodes of the cluster, as of now and later.
     pub peers: watch::Receiver<BTreeSet<NodeId>>,
+    /// Those of them that members believe to have failed; see
+    /// [`crate::members::Peers::failed`].
+    pub failed: watch::Receiver<BTreeSet<NodeId>>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -40,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) bus: Bus,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) stopped: watch::Sender<bool>,
+    pub(crate) failed: watch::Receiver<BTreeSet<NodeId>>,
     // Read for every frame that comes in, written when a node joins or leaves.
     links: RwLock<BTreeMap<NodeId, Link>>,
 }
@@ -69,7 +74,7 @@ impl Handler for Frames {
             return Box::pin(std::future::ready(Ok(answer(Position::default()))));
         };
         link.outgoing.heard();
-        match link.incoming.take(&body) {
+        match link.incoming.take(&body, Instant::now()) {
             Ok((answer, pressure)) if pressure.is_gone() => Box::pin(std::future::ready(Ok(answer))),
             Ok((answer, pressure)) => Box::pin(async move {
                 pressure.relieved().await;
@@ -94,10 +99,10 @@ impl Mesh {
     /// messages with them. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let Parts { endpoint, peers, entropy } = parts;
+        let Parts { endpoint, peers, failed, entropy } = parts;
         let bus = Bus::new(entropy.next_u64());
         let stopped = watch::Sender::new(false);
-        let shared = Arc::new(Shared { endpoint, bus, entropy, stopped, links: RwLock::default() });
+        let shared = Arc::new(Shared { endpoint, bus, entropy, stopped, failed, links: RwLock::default() });
         shared.endpoint.serve(MESSAGES, Arc::new(Frames(shared.clone())));
         let direct = Direct::new(shared.bus.clone(), shared.entropy.clone());
         shared.endpoint.serve(DIRECT, Arc::new(direct));

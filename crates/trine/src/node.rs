@@ -193,13 +193,9 @@ impl Node {
             settings: tuning.cluster,
         })
         .await?;
-        let mesh = Mesh::start(trine_mesh::Parts {
-            endpoint: endpoint.clone(),
-            peers: peers(&cluster),
-            entropy: entropy.clone(),
-        });
         let about = parts.about;
-        let peers = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
+        let members = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
+        let mesh = messages(&cluster, &endpoint, &members, &entropy);
         let others = known.peers.into_iter().filter(|(other, _)| *other != number);
         Ok(Entered {
             endpoint,
@@ -207,7 +203,7 @@ impl Node {
             replication,
             cluster,
             mesh,
-            peers,
+            peers: members,
             name,
             others: others.map(|(number, peer)| (number, peer.addresses)).collect(),
             hashing: parts.hashing,
@@ -289,6 +285,17 @@ impl Entered {
         tokio::spawn(database.clone().sweep());
         Ok(Node { endpoint, wal, replication, cluster, mesh, logins, hashing, entropy, peers, database })
     }
+}
+
+/// Lets messages go to and from the cluster's nodes, but not to those that
+/// members believe to have failed.
+fn messages(cluster: &Cluster, endpoint: &Endpoint, members: &Peers, entropy: &Arc<dyn Entropy>) -> Mesh {
+    Mesh::start(trine_mesh::Parts {
+        endpoint: endpoint.clone(),
+        peers: peers(cluster),
+        failed: members.failed(),
+        entropy: entropy.clone(),
+    })
 }
 
 /// Lets this node be a member among members, which says this about itself.

@@ -1,5 +1,7 @@
 //! Faults strike while everybody talks; then they stop, and two seconds later
-//! every node knows what every other wants, and nothing is lost any more.
+//! every node knows what every other wants, and nothing is lost any more. At
+//! last one node is cut off in silence: the others give up what it wants before
+//! their connections to it break, and know it again soon after it is back.
 
 use trine_types::NodeNumber;
 
@@ -7,6 +9,7 @@ use super::Meshed;
 use super::ledger::Phase;
 use crate::bare::key_of;
 use crate::failure::{Failure, Property};
+use crate::plan::{Direction, Fault};
 use crate::scenario::phases::{self, Summary};
 use crate::system::System;
 use crate::world::World;
@@ -23,6 +26,15 @@ const INTEREST_MS: u64 = 2_000;
 const CALM_MS: u64 = 1_000;
 /// How long the last messages may be under way.
 const LAST_MS: u64 = 600;
+
+/// Whoever lost probes in the storm mistrusts itself, and gives others more
+/// time; by then it does not any more.
+const TRUST_MS: u64 = 20_000;
+/// Within this time others give up what a node wants that is cut off: before
+/// TCP does, after [`trine_transport::SimConfig::give_up_after`].
+const GIVEN_UP_MS: u64 = 2_400;
+/// How long it is cut off: too short for TCP, and long enough.
+const CUTS_MS: [u64; 2] = [2_600, 7_000];
 
 /// Runs the story.
 ///
@@ -52,7 +64,29 @@ pub fn run(world: &mut World<Meshed>) -> Result<Summary, Failure> {
     }
     ledger.with(|ledger| ledger.judge(all));
     held(world)?;
+    cut_off(world)?;
     Ok(Summary::default())
+}
+
+/// One node is cut off from the others in silence, and comes back.
+fn cut_off(world: &mut World<Meshed>) -> Result<(), Failure> {
+    world.run_for(TRUST_MS)?;
+    let (lone, now_ms) = (NodeNumber(NODES), world.time.now_ms());
+    let ms = CUTS_MS[usize::from(world.seed.is_multiple_of(2))];
+    world.suffer(Fault::Partition { side: vec![lone], direction: Direction::Both, ms }, now_ms);
+    world.run_for(GIVEN_UP_MS)?;
+    for (number, (host, _)) in &world.hosts {
+        let wants = host.door().map_or(0, |door| door.mesh.wants_of(key_of(lone)));
+        if wants > 0 {
+            let detail = format!("{GIVEN_UP_MS} ms after {lone} was cut off, {number} forwards to it");
+            return Err(world.failure(Property::Interest, detail));
+        }
+    }
+    world.run_for(ms - GIVEN_UP_MS + INTEREST_MS)?;
+    match ignorance(world) {
+        wrong if wrong.is_empty() => Ok(()),
+        wrong => Err(world.failure(Property::Interest, format!("after {ms} ms cut off: {wrong}"))),
+    }
 }
 
 fn held(world: &World<Meshed>) -> Result<(), Failure> {

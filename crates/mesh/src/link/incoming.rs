@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 use trine_types::NodeId;
 
 use super::codec::{NotAFrame, POSITION_BYTES, Record, put_position, take_position, take_record};
@@ -14,6 +15,8 @@ use crate::bus::publisher::{Pressure, Publisher};
 struct State {
     hearer: Hearer,
     publisher: Publisher,
+    /// When a frame last came.
+    heard: Instant,
 }
 
 /// The receiving end of a link.
@@ -26,8 +29,8 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(peer: NodeId, bus: Bus) -> Self {
-        let state = State { hearer: Hearer::default(), publisher: bus.publisher() };
+    pub(crate) fn new(peer: NodeId, bus: Bus, now: Instant) -> Self {
+        let state = State { hearer: Hearer::default(), publisher: bus.publisher(), heard: now };
         Self { peer, bus, state: Mutex::new(state) }
     }
 
@@ -40,8 +43,9 @@ impl Incoming {
     ///
     /// # Errors
     /// [`NotAFrame`]: what stood before the bad record was taken.
-    pub(crate) fn take(&self, frame: &[u8]) -> Result<(Bytes, Pressure), NotAFrame> {
+    pub(crate) fn take(&self, frame: &[u8], now: Instant) -> Result<(Bytes, Pressure), NotAFrame> {
         let mut state = self.state();
+        state.heard = now;
         let taken = self.records(&mut state, frame);
         let pressure = state.publisher.take_pressure();
         taken.map(|()| (answer(state.hearer.position()), pressure))
@@ -68,6 +72,11 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// When the other node last sent a frame.
+    pub(crate) fn heard(&self) -> Instant {
+        self.state().heard
     }
 
     /// Forgets what the other node wants: it cannot be reached.

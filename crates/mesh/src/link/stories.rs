@@ -37,20 +37,23 @@ const SOON: Duration = Duration::from_secs(2);
 struct World {
     net: SimNet,
     peers: watch::Sender<BTreeSet<NodeId>>,
+    failed: watch::Sender<BTreeSet<NodeId>>,
 }
 
 impl World {
     fn new() -> Self {
         let net = SimNet::new(7, SimConfig::default());
         net.spawn_driver();
-        Self { net, peers: watch::Sender::new([ONE, TWO, THREE].into()) }
+        let peers = watch::Sender::new([ONE, TWO, THREE].into());
+        Self { net, peers, failed: watch::Sender::default() }
     }
 
     fn node(&self, id: NodeId) -> Mesh {
         let entropy: Arc<dyn Entropy> = Arc::new(Counting(AtomicU64::new(u64::from(id.0[0]))));
         let transport = self.net.transport(id);
         let endpoint = Endpoint::new(transport, entropy.clone(), EndpointConfig::default());
-        Mesh::start(Parts { endpoint, peers: self.peers.subscribe(), entropy })
+        let (peers, failed) = (self.peers.subscribe(), self.failed.subscribe());
+        Mesh::start(Parts { endpoint, peers, failed, entropy })
     }
 }
 
@@ -168,6 +171,37 @@ async fn interest_is_right_again_soon_after_a_partition() {
     world.net.heal(ONE, TWO);
     let healed = knows(&two, ONE, 2).await;
     assert!(healed < SOON, "{healed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_failed_wants_nothing_until_it_is_heard_again() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let _wanted = subscriber(&two, "a", None);
+    knows(&one, TWO, 1).await;
+    world.net.partition(ONE, TWO);
+    world.failed.send_replace([TWO].into());
+    let gone = knows(&one, TWO, 0).await;
+    // The connection itself breaks after three seconds.
+    assert!(gone < Duration::from_millis(1_500), "{gone:?}");
+    let message = Message { subject: b"a", payload: b"x", ..Message::default() };
+    assert_eq!(one.publish(&message).await, 0);
+    world.net.heal(ONE, TWO);
+    let healed = knows(&one, TWO, 1).await;
+    assert!(healed < SOON, "{healed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_heard_is_not_given_up() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let _wanted = subscriber(&two, "a", None);
+    knows(&one, TWO, 1).await;
+    world.failed.send_replace([TWO].into());
+    for _ in 0..50 {
+        pass(Duration::from_millis(100)).await;
+        assert_eq!(one.wants_of(TWO), 1, "members are wrong: it sends frames");
+    }
 }
 
 #[tokio::test(start_paused = true)]

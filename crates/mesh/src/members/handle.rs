@@ -1,8 +1,10 @@
 //! [`Peers`]: what other rooms and the binary hold to see the members.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use trine_types::NodeId;
 
 use super::run::Order;
 use super::view::View;
@@ -11,18 +13,29 @@ use super::view::View;
 #[derive(Clone, Debug)]
 pub struct Peers {
     view: watch::Receiver<Arc<View>>,
+    failed: watch::Receiver<BTreeSet<NodeId>>,
     orders: mpsc::Sender<Order>,
 }
 
 impl Peers {
-    pub(super) fn new(view: watch::Receiver<Arc<View>>, orders: mpsc::Sender<Order>) -> Self {
-        Self { view, orders }
+    pub(super) fn new(
+        view: watch::Receiver<Arc<View>>,
+        failed: watch::Receiver<BTreeSet<NodeId>>,
+        orders: mpsc::Sender<Order>,
+    ) -> Self {
+        Self { view, failed, orders }
     }
 
     /// How everybody is and what happened, now and whenever it changes.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
+    }
+
+    /// Who is believed to have failed, now and whenever it changes.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.failed.clone()
     }
 
     /// Says goodbye to all others; returns when that is on its way. This node

@@ -15,12 +15,12 @@ use trine_types::{Clock, Entropy, Incarnation, NodeId, NodeNumber};
 
 use super::codec;
 use super::handle::Peers;
-use super::life::Life;
+use super::life::{Life, State};
 use super::machine::{Change, Effect, Event, Members, Myself};
 use super::profile::Profile;
 use super::roster::Roster;
 use super::timing::Timing;
-use super::view::{View, numbers};
+use super::view::{MemberView, View, numbers};
 
 /// Messages between members, on [`Lane::Control`].
 pub const SERVICE: Service = Service(0x70);
@@ -80,9 +80,10 @@ pub fn start(parts: Parts) -> Peers {
     let (messages, inbox) = mpsc::channel(MAX_WAITING);
     let (orders, ordered) = mpsc::channel(MAX_ORDERS);
     let (view, viewed) = watch::channel(Arc::new(View::default()));
+    let (failed, gone) = watch::channel(BTreeSet::new());
     parts.endpoint.serve(SERVICE, Arc::new(Inbox { messages }));
-    tokio::spawn(Member::new(parts, view).run(inbox, ordered));
-    Peers::new(viewed, orders)
+    tokio::spawn(Member::new(parts, view, failed).run(inbox, ordered));
+    Peers::new(viewed, gone, orders)
 }
 
 struct Member {
@@ -94,10 +95,15 @@ struct Member {
     links: Links,
     current: View,
     view: watch::Sender<Arc<View>>,
+    failed: watch::Sender<BTreeSet<NodeId>>,
 }
 
 impl Member {
-    fn new(mut parts: Parts, view: watch::Sender<Arc<View>>) -> Self {
+    fn new(
+        mut parts: Parts,
+        view: watch::Sender<Arc<View>>,
+        failed: watch::Sender<BTreeSet<NodeId>>,
+    ) -> Self {
         let known = parts.meta.borrow_and_update().clone();
         let me = Myself {
             number: parts.number,
@@ -111,7 +117,7 @@ impl Member {
         let machine = Members::new(Duration::ZERO, me, roster, timing, seed);
         let (numbers, links) = (numbers(&known), Links::default());
         let (origin, current) = (Instant::now(), View::default());
-        let mut member = Self { parts, machine, origin, known, numbers, links, current, view };
+        let mut member = Self { parts, machine, origin, known, numbers, links, current, view, failed };
         member.publish();
         member
     }
@@ -249,6 +255,14 @@ impl Member {
             if changed {
                 *view = Arc::new(current.clone());
             }
+            changed
+        });
+        let failed = |member: &&MemberView| member.state == Some(State::Failed);
+        let failed: BTreeSet<NodeId> =
+            current.members.iter().filter(failed).map(|member| member.id).collect();
+        self.failed.send_if_modified(|known| {
+            let changed = *known != failed;
+            *known = failed;
             changed
         });
     }

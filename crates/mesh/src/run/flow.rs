@@ -1,6 +1,9 @@
 //! One flow: tells a node what this one wants and sends it messages, in order,
-//! with a bounded number of frames under way.
+//! with a bounded number of frames under way. A node that members believe to
+//! have failed is given up as soon as the flow does not hear it either; TCP
+//! alone would take seconds.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use trine_transport::{CallError, Lane};
 use trine_types::NodeId;
@@ -27,6 +31,11 @@ const WINDOW: usize = 16;
 /// How often a quiet flow asks whether the other node still knows what this
 /// one wants: how late a one-sided loss is noticed at worst.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// A node that members believe to have failed is given up after this long
+/// without a frame or an answer: two beats. Shorter would let a busy control
+/// lane cut off who is there.
+const SILENCE: Duration = BEAT.saturating_mul(2);
 
 /// Pause before the next attempt when the other node was not reached.
 const RETRY: Duration = Duration::from_millis(100);
@@ -46,6 +55,13 @@ struct Flow {
     next_beat: Instant,
     /// A stream is not started before this.
     rest_until: Instant,
+    /// Nodes that members believe to have failed.
+    failed: watch::Receiver<BTreeSet<NodeId>>,
+    /// When the node last answered.
+    answered_at: Instant,
+    /// When to give the node up unless it is heard before: members believe
+    /// that it has failed.
+    give_up_at: Option<Instant>,
 }
 
 /// Runs for as long as the node belongs to the cluster.
@@ -55,13 +71,13 @@ pub(super) async fn run_flow(
     outgoing: Arc<Outgoing>,
     incoming: Arc<Incoming>,
 ) {
-    let now = Instant::now();
-    let flight = FuturesOrdered::new();
-    let mut flow = Flow { shared, peer, outgoing, incoming, flight, next_beat: now, rest_until: now };
-    let mut timer = pin!(sleep_until(now));
+    let mut flow = Flow::new(shared, peer, outgoing, incoming, Instant::now());
+    let mut timer = pin!(sleep_until(flow.next_beat));
+    flow.judge();
     loop {
-        if timer.deadline() != flow.next_beat {
-            timer.as_mut().reset(flow.next_beat);
+        let due = flow.give_up_at.map_or(flow.next_beat, |at| at.min(flow.next_beat));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
         }
         let room = flow.flight.len() < WINDOW;
         tokio::select! {
@@ -70,12 +86,66 @@ pub(super) async fn run_flow(
             todo = poll_fn(|cx| flow.outgoing.poll_todo(cx)), if room && Instant::now() >= flow.rest_until => {
                 flow.act(todo);
             }
-            () = timer.as_mut() => flow.beat(),
+            Ok(()) = flow.failed.changed() => flow.judge(),
+            () = timer.as_mut() => flow.wake(),
         }
     }
 }
 
 impl Flow {
+    fn new(
+        shared: Arc<Shared>,
+        peer: NodeId,
+        outgoing: Arc<Outgoing>,
+        incoming: Arc<Incoming>,
+        now: Instant,
+    ) -> Self {
+        let failed = shared.failed.clone();
+        let flight = FuturesOrdered::new();
+        Self {
+            shared,
+            peer,
+            outgoing,
+            incoming,
+            flight,
+            next_beat: now,
+            rest_until: now,
+            failed,
+            answered_at: now,
+            give_up_at: None,
+        }
+    }
+
+    fn wake(&mut self) {
+        let now = Instant::now();
+        if self.give_up_at.is_some_and(|at| at <= now) {
+            self.doubt(now);
+        }
+        if self.next_beat <= now {
+            self.beat();
+        }
+    }
+
+    /// Members believe that the node has failed, or no longer.
+    fn judge(&mut self) {
+        let failed = self.failed.borrow_and_update().contains(&self.peer);
+        if failed {
+            self.doubt(Instant::now());
+        } else if self.give_up_at.take().is_some() || self.outgoing.is_silent() {
+            (self.rest_until, self.next_beat) = (Instant::now(), Instant::now());
+        }
+    }
+
+    /// Gives the node up if it is silent here, too; else looks again.
+    fn doubt(&mut self, now: Instant) {
+        let at = self.answered_at.max(self.incoming.heard()) + SILENCE;
+        self.give_up_at = (at > now).then_some(at);
+        if at <= now {
+            tracing::debug!(peer = %self.peer.short(), "failed, and silent: its flow is given up");
+            self.fail();
+        }
+    }
+
     fn act(&mut self, todo: Todo) {
         match todo {
             Todo::Send(batch) => self.send(batch),
@@ -98,6 +168,9 @@ impl Flow {
 
     fn answered(&mut self, sent: Position, answer: Result<Bytes, CallError>) {
         let heard = answer.map(|bytes| take_position(&mut &bytes[..]));
+        if heard.is_ok() {
+            self.answered_at = Instant::now();
+        }
         match heard {
             Ok(Ok(heard)) if self.outgoing.answered(sent, heard) => {}
             // The other node does not know this one yet, or forgot it.

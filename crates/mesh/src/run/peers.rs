@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use trine_types::NodeId;
 
 use super::flow::run_flow;
@@ -52,7 +53,7 @@ pub(super) async fn follow(shared: Arc<Shared>, mut peers: watch::Receiver<BTree
 
 fn begin(shared: &Arc<Shared>, peer: NodeId) -> Flow {
     let outgoing = Arc::new(Outgoing::new());
-    let incoming = Arc::new(Incoming::new(peer, shared.bus.clone()));
+    let incoming = Arc::new(Incoming::new(peer, shared.bus.clone(), Instant::now()));
     shared.bus.link(peer, outgoing.clone());
     shared.add_link(peer, outgoing.clone(), incoming.clone());
     Flow(tokio::spawn(run_flow(shared.clone(), peer, outgoing, incoming)))
