@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use trine_types::{ClusterId, NodeId};
 
-use super::greeting::{MAX_GREETING_BYTES, decode_acceptor, encode_dialler};
+use super::greeting::{MAX_GREETING_BYTES, decode_acceptor, encode_acceptor, encode_dialler};
 use super::keys::{JOIN, Keys, LANES};
 use super::stream::{read_frame, write_frame};
 use super::transport::TlsTransport;
@@ -115,6 +115,31 @@ async fn a_refused_peer_gets_the_reason_and_nothing_it_sends_is_read() {
     let answer = read_frame(&mut stranger, &mut buffer, MAX_GREETING_BYTES).await.unwrap();
     assert_eq!(decode_acceptor(&answer), Err(RefusalReason::BadCertificate));
     assert!(buffer.is_empty() && rest(&mut stranger).await.is_empty(), "nothing follows");
+    first_in(&target, &cluster).await;
+}
+
+#[tokio::test]
+async fn an_unknown_key_gets_no_application_byte() {
+    let cluster = Founded::new();
+    let (target, _trust) = cluster.node(1);
+    let forged = AdmissionCertificate::issue(cluster.admission(id(2)), &IssuingKey::from_seed([99; 32]));
+    let stolen = AdmissionCertificate::issue(cluster.admission(id(7)), &cluster.issuer);
+    let cases = [(2, forged, RefusalReason::BadCertificate), (3, stolen, RefusalReason::OtherKey)];
+    for (seed, certificate, reason) in cases {
+        for lane in Lane::ALL {
+            let mut stranger = session(seed, &target, LANES).await;
+            // The greeting, and questions behind it that nobody waits to be let in for.
+            let greeting = encode_dialler(lane, &certificate);
+            for frame in [greeting].into_iter().chain((0..100).map(|n| Bytes::from(vec![n; 64]))) {
+                let _ = write_frame(&mut stranger, frame).await;
+            }
+            let decrypted = rest(&mut stranger).await;
+            // Everything that its keys open is the refusal, or the reset took that.
+            let refusal = encode_acceptor(&Err(reason));
+            let frame = [&u32::try_from(refusal.len()).unwrap().to_le_bytes()[..], &refusal].concat();
+            assert!(frame.starts_with(&decrypted), "{decrypted:?} on {lane:?}");
+        }
+    }
     first_in(&target, &cluster).await;
 }
 
