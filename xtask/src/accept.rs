@@ -15,6 +15,7 @@
 use std::fmt;
 
 use crate::command::Trouble;
+use crate::parts::Count;
 
 mod clone;
 mod cost;
@@ -38,16 +39,35 @@ pub(crate) struct Line {
     standing: Standing,
     name: String,
     figure: String,
+    /// Whether it holds depends on how busy the machine is: a figure for
+    /// `accept`, and nothing that a test may fail for.
+    timed: bool,
 }
 
 impl Line {
     fn of(holds: bool, name: &str, figure: impl Into<String>) -> Self {
         let standing = if holds { Standing::Pass } else { Standing::Fail };
-        Self { standing, name: name.to_owned(), figure: figure.into() }
+        Self { standing, name: name.to_owned(), figure: figure.into(), timed: false }
+    }
+
+    /// A promise about time, on a machine that does nothing else.
+    fn timed(holds: bool, name: &str, figure: impl Into<String>) -> Self {
+        Self { timed: true, ..Self::of(holds, name, figure) }
     }
 
     fn not_run(name: &str, why: impl Into<String>) -> Self {
-        Self { standing: Standing::NotRun, name: name.to_owned(), figure: why.into() }
+        Self { standing: Standing::NotRun, name: name.to_owned(), figure: why.into(), timed: false }
+    }
+
+    /// As a check of a test run: what was not run has failed.
+    fn as_test(&self) -> Count {
+        if self.timed {
+            return Count {
+                report: format!("(not judged) {}: {}", self.name, self.figure),
+                ..Count::default()
+            };
+        }
+        Count::one(self.standing == Standing::Pass, self.to_string())
     }
 }
 
@@ -117,9 +137,30 @@ pub(crate) fn accept(topic: &str, only: Option<&str>, long: bool) -> bool {
     fail == 0
 }
 
+/// What many clients, slow ones and strangers may do to nodes, in its short
+/// form and without its times: a part of the tests.
+pub(crate) fn pressure() -> Count {
+    let mut total = Count::default();
+    for experiment in peers::PRESSURE {
+        match (experiment.run)() {
+            Ok(lines) => lines.iter().for_each(|line| total.add(&line.as_test())),
+            Err(trouble) => total.add(&Count::one(false, format!("{}: {trouble}", experiment.name))),
+        }
+    }
+    total
+}
+
 #[cfg(test)]
 mod tests {
     use super::Line;
+
+    #[test]
+    fn a_test_judges_everything_but_times() {
+        let judged = |line: &Line| (line.as_test().passed, line.as_test().failed);
+        assert_eq!(judged(&Line::of(true, "order", "")), (1, 0));
+        assert_eq!(judged(&Line::not_run("order", "no room")), (0, 1));
+        assert_eq!(judged(&Line::timed(false, "speed", "2 s")), (0, 0));
+    }
 
     #[test]
     fn a_line_says_how_a_promise_stands() {

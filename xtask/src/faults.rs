@@ -5,6 +5,8 @@
 //! |---|---|
 //! | [`cluster`] | three `trine start` processes, joined by tickets |
 //! | [`load`] | writers that remember what they were told, and the audit of it |
+//! | [`interest`] | what nodes know of each other's subscriptions while a link is cut, and after |
+//! | [`strangers`] | whom nodes write to: nobody but each other |
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,9 @@ use rustix::process::Signal;
 use crate::command::Trouble;
 
 mod cluster;
+pub(crate) mod interest;
 mod load;
+pub(crate) mod strangers;
 
 use cluster::Cluster;
 use load::{Load, Probe};

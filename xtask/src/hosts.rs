@@ -1,14 +1,22 @@
 //! Several hosts on one machine: network namespaces joined by a bridge, so
-//! that a link can really be cut. Needs root and iproute2.
+//! that a link can really be cut, and everything on the wires be seen. Needs
+//! root and iproute2.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::{Trouble, command, run};
+
+pub(crate) mod wire;
+
+use wire::Wire;
+
+/// Where the bridge itself is reached: hosts take it for the way to everywhere.
+const GATEWAY: [u8; 4] = [10, 213, 77, 254];
 
 /// Hosts, numbered from 1; all gone when dropped.
 pub(crate) struct Hosts {
@@ -35,6 +43,19 @@ impl Hosts {
             ip(&["-n", &name, "link", "set", "lo", "up"])?;
         }
         Ok(hosts)
+    }
+
+    /// Gives every host a way to everywhere, and listens who takes it: packets
+    /// to other addresses than the hosts' end at the bridge.
+    pub(crate) fn watch(&self) -> Result<Wire, Trouble> {
+        let gateway = gateway().to_string();
+        let own = format!("{gateway}/24");
+        ip(&["-n", &self.hub(), "address", "add", &own, "dev", "bridge"])?;
+        let wire = Wire::listen(self.hub())?;
+        for n in 1..=self.count {
+            ip(&["-n", &self.name(n), "route", "add", "default", "via", &gateway])?;
+        }
+        Ok(wire)
     }
 
     fn hub(&self) -> String {
@@ -74,6 +95,16 @@ pub(crate) fn address(n: usize) -> String {
 /// Where a client on the host of a node finds its Redis door.
 pub(crate) fn door() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 6379))
+}
+
+/// Where a client on the host of a node finds its NATS door.
+pub(crate) fn nats_door() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4222))
+}
+
+/// The way to everywhere of hosts that are watched.
+pub(crate) fn gateway() -> IpAddr {
+    IpAddr::from(GATEWAY)
 }
 
 /// Moves the calling thread onto a host: sockets that it opens from now on

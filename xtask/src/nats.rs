@@ -11,12 +11,21 @@ use rustix::net::sockopt::set_socket_linger;
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// What we say about ourselves.
 const HELLO: &[u8] =
-    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"xtask\",\"version\":\"1\"}\r\nPING\r\n";
+    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
+    \"lang\":\"xtask\",\"version\":\"1\"}\r\nPING\r\n";
+/// How the headers begin that say that nobody answers.
+const NOBODY: &[u8] = b"NATS/1.0 503";
 
 /// What a server sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Message { subject: String, reply: Option<String>, payload: Vec<u8> },
+    Message {
+        subject: String,
+        reply: Option<String>,
+        payload: Vec<u8>,
+    },
+    /// Nobody is known who would answer a request.
+    Nobody,
     Pong,
     Error(String),
 }
@@ -74,7 +83,7 @@ impl Client {
         loop {
             match self.next()? {
                 Heard::Pong => return Ok(()),
-                Heard::Message { .. } => {}
+                Heard::Message { .. } | Heard::Nobody => {}
                 Heard::Error(error) => return Err(unexpected(&error)),
             }
         }
@@ -86,7 +95,8 @@ impl Client {
             let line = self.line()?;
             let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
             match word {
-                "MSG" => return self.message(rest),
+                "MSG" => return self.message(rest, false),
+                "HMSG" => return self.message(rest, true),
                 "PONG" => return Ok(Heard::Pong),
                 "-ERR" => return Ok(Heard::Error(rest.trim_matches('\'').to_owned())),
                 "PING" => self.write(b"PONG\r\n")?,
@@ -96,21 +106,40 @@ impl Client {
         }
     }
 
-    fn message(&mut self, rest: &str) -> io::Result<Heard> {
-        let words: Vec<&str> = rest.split_whitespace().collect();
-        let (subject, reply, size) = match words[..] {
-            [subject, _, size] => (subject, None, size),
-            [subject, _, reply, size] => (subject, Some(reply.to_owned()), size),
+    fn message(&mut self, rest: &str, headed: bool) -> io::Result<Heard> {
+        let mut words: Vec<&str> = rest.split_whitespace().collect();
+        let number = |word: Option<&str>| word.and_then(|word| word.parse::<usize>().ok());
+        let size = number(words.pop()).filter(|size| *size <= MAX_MESSAGE).ok_or_else(|| unexpected(rest))?;
+        let head = if headed { number(words.pop()).ok_or_else(|| unexpected(rest))? } else { 0 };
+        let (subject, reply) = match words[..] {
+            [subject, _] => (subject, None),
+            [subject, _, reply] => (subject, Some(reply.to_owned())),
             _ => return Err(unexpected(rest)),
         };
-        let size: usize = size.parse().map_err(|_| unexpected(rest))?;
-        if size > MAX_MESSAGE {
-            return Err(unexpected(rest));
-        }
         let mut payload = vec![0; size + 2];
         self.stream.read_exact(&mut payload)?;
+        if payload[..head.min(size)].starts_with(NOBODY) {
+            return Ok(Heard::Nobody);
+        }
         payload.truncate(size);
+        payload.drain(..head.min(size));
         Ok(Heard::Message { subject: subject.to_owned(), reply, payload })
+    }
+
+    /// Whether somebody is known who wants `subject`: publishes a request to
+    /// it. The answers would go to `inbox`, which this client subscribed to.
+    pub(crate) fn is_wanted(&mut self, subject: &str, inbox: &str) -> io::Result<bool> {
+        self.publish(subject, inbox, b"?")?;
+        self.write(b"PING\r\n")?;
+        let mut wanted = true;
+        loop {
+            match self.next()? {
+                Heard::Pong => return Ok(wanted),
+                Heard::Nobody => wanted = false,
+                Heard::Message { .. } => {}
+                Heard::Error(error) => return Err(unexpected(&error)),
+            }
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {

@@ -12,6 +12,7 @@ mod demo;
 mod durability;
 mod faults;
 pub(crate) mod lint;
+mod pressure;
 pub(crate) mod simulator;
 mod tidy;
 
@@ -64,6 +65,7 @@ fn all() -> Vec<Box<dyn Part>> {
         Box::new(Conformance),
         Box::new(durability::Durability),
         Box::new(faults::Faults),
+        Box::new(pressure::Pressure),
         Box::new(demo::Demo),
     ]
 }

@@ -2,17 +2,23 @@
 //!
 //! | file | promises |
 //! |---|---|
-//! | [`outside`] | the clients' own suites, unmodified clients, tests of security and of simulated meshes |
-//! | [`speed`] | side by side with nats-server |
-//! | [`detection`] | how soon a crash is known, simulated and real |
+//! | [`outside`] | the clients' own suites, unmodified clients, tests of security, simulated meshes |
+//! | [`speed`] | side by side with nats-server; direct requests |
+//! | [`detection`] | how soon a crash is known, simulated and real; broadcast |
 //! | [`pressure`] | slow subscribers, many subscriptions, many connections |
+//! | [`doors`] | strangers at every new door |
+//! | [`revoked`] | a removed node is cut off everywhere |
+//! | [`apart`] | a cut link and its end; packets to nobody else |
 
 use super::{Experiment, Line};
 use crate::command::Trouble;
 
+mod apart;
 mod detection;
+mod doors;
 mod outside;
 mod pressure;
+mod revoked;
 mod speed;
 
 pub(super) const PEERS: &[Experiment] = &[
@@ -22,27 +28,36 @@ pub(super) const PEERS: &[Experiment] = &[
     short("detection, simulated", detection::simulated),
     long("detection, 10,000 members", detection::simulated_large),
     long("false positives", detection::false_positives),
-    missing("detection, real", || {
-        let promise = "a SIGKILL of one of three nodes is known to all within 1.5 s";
-        Ok(vec![Line::not_run(promise, "`trine peer watch` is not there yet")])
-    }),
-    missing("broadcast", || {
-        let promise = "broadcast to 10,000 nodes: redundancy at most 0.1, all reached after half crash";
-        Ok(vec![Line::not_run(promise, "its simulation is not there yet")])
-    }),
+    short("detection, real", detection::real),
+    long("broadcast", detection::broadcast),
     short("security", outside::security),
-    short("slow subscriber", pressure::slow_subscriber),
-    short("10,000 subscriptions", pressure::subscriptions),
+    REVOKED,
+    DOORS,
+    NOBODY_ELSE,
+    SLOW,
+    MANY,
+    short("1,000 connections a second, in short", pressure::some_connections),
     long("1,000 connections a second", pressure::connections),
-    missing("partition of the mesh", || {
-        let promise = "after a partition of the mesh interest is right again within 2 s";
-        Ok(vec![Line::not_run(promise, "messages between nodes are not there yet")])
-    }),
-    missing("scenarios of the mesh", || {
-        let promise = "simulated scenarios for interest and ordering";
-        Ok(vec![Line::not_run(promise, "the scenarios are not there yet")])
-    }),
+    short("partition of the mesh", apart::partitions),
+    short("scenarios of the mesh", outside::scenarios),
     long("planted bugs", outside::planted),
+];
+
+const DOORS: Experiment = short("strangers at the doors", doors::strangers);
+const NOBODY_ELSE: Experiment = short("packets to nobody else", apart::nobody_else);
+const REVOKED: Experiment = short("removed node", revoked::cut_off);
+const SLOW: Experiment = short("slow subscriber", pressure::slow_subscriber);
+const MANY: Experiment = short("10,000 subscriptions", pressure::subscriptions);
+
+/// Short enough for every run of the tests.
+pub(super) const PRESSURE: &[Experiment] = &[
+    REVOKED,
+    DOORS,
+    NOBODY_ELSE,
+    short("partition of the mesh", apart::some_partitions),
+    SLOW,
+    MANY,
+    short("1,000 connections a second, in short", pressure::some_connections),
 ];
 
 type Run = fn() -> Result<Vec<Line>, Trouble>;
@@ -53,9 +68,4 @@ const fn short(name: &'static str, run: Run) -> Experiment {
 
 const fn long(name: &'static str, run: Run) -> Experiment {
     Experiment { name, long: true, run }
-}
-
-/// A promise whose part is not there yet; `run` says which.
-const fn missing(name: &'static str, run: Run) -> Experiment {
-    short(name, run)
 }

@@ -11,7 +11,8 @@ use crate::command::{Trouble, product};
 use crate::hosts::{Hosts, address};
 use crate::servers::{Server, ask, folder, wait_for};
 
-const NODES: usize = 3;
+/// Nodes, and hosts.
+pub(crate) const NODES: usize = 3;
 /// How long a cluster may take to be whole again, log and snapshots included.
 const WHOLE_LIMIT: Duration = Duration::from_mins(1);
 
@@ -26,9 +27,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts three nodes and waits until every group has three voters.
     pub(crate) fn start() -> Result<Self, Trouble> {
+        Self::start_on(Hosts::make(NODES)?)
+    }
+
+    /// The same on hosts that somebody prepared.
+    pub(crate) fn start_on(hosts: Hosts) -> Result<Self, Trouble> {
         let trine = product()?;
-        let mut cluster =
-            Self { trine, nodes: Vec::new(), hosts: Hosts::make(NODES)?, folder: folder("faults")? };
+        let mut cluster = Self { trine, nodes: Vec::new(), hosts, folder: folder("faults")? };
         let first = cluster.node(1, None)?;
         cluster.nodes.push(first);
         cluster.wait_for_status(1, |status| status["ready"] == true)?;
@@ -118,7 +123,8 @@ impl Cluster {
         Err(Trouble::Unexpected(format!("node {n} is not whole: {last}\nits last words:\n{words}")))
     }
 
-    fn ask(&self, n: usize, words: &[&str]) -> Result<serde_json::Value, Trouble> {
+    /// What node `n` says, in JSON.
+    pub(crate) fn ask(&self, n: usize, words: &[&str]) -> Result<serde_json::Value, Trouble> {
         ask(&self.trine, &self.data(n), words)
     }
 }

@@ -11,6 +11,9 @@ use crate::parts::{clients, crates};
 /// How long the tests of one room may take.
 const LIMIT: Duration = Duration::from_mins(15);
 
+/// Seeds of the scenario about messages.
+const MESSAGES_SEEDS: &str = "100";
+
 /// A promise that tests of a room show: those whose name holds `filter`.
 struct Shown {
     promise: &'static str,
@@ -25,7 +28,13 @@ const SECURITY: &[Shown] = &[
         promise: "an unknown key gets no application byte",
         package: "trine-transport",
         binary: None,
-        filter: "stranger",
+        filter: "an_unknown_key",
+    },
+    Shown {
+        promise: "strangers who are silent, or make noise, get nothing and keep nobody out",
+        package: "trine-transport",
+        binary: None,
+        filter: "tls::tests",
     },
     Shown { promise: "a revoked node is cut off", package: "trine-transport", binary: None, filter: "revok" },
     Shown {
@@ -33,6 +42,24 @@ const SECURITY: &[Shown] = &[
         package: "trine-cluster",
         binary: None,
         filter: "ticket",
+    },
+    Shown {
+        promise: "a join that was overheard is worth nothing in another session",
+        package: "trine-transport",
+        binary: None,
+        filter: "a_proof_holds_for_its_secret_session_and_joiner_only",
+    },
+    Shown {
+        promise: "stolen and expired tokens, removed users: refused, and open logins end",
+        package: "trine",
+        binary: Some("login"),
+        filter: "a_",
+    },
+    Shown {
+        promise: "guesses are slowed for whoever guesses, and for nobody else",
+        package: "trine",
+        binary: Some("login"),
+        filter: "whoever_guesses",
     },
     Shown {
         promise: "NATS door: a subscriber to `>` sees nothing that it has no right to",
@@ -126,4 +153,12 @@ fn shown(promise: &Shown) -> Result<Line, Trouble> {
 pub(super) fn planted() -> Result<Vec<Line>, Trouble> {
     let count = simulator::planted()?;
     Ok(vec![Line::of(count.failed == 0, "each planted bug is caught within 50 seeds", count.report)])
+}
+
+/// Programs on simulated nodes, and a node that is cut off at last.
+pub(super) fn scenarios() -> Result<Vec<Line>, Trouble> {
+    let mut command = cargo(&["run", "--quiet", "--package", "sim", "--"]);
+    let finished = run(command.args(["--scenario", "messages", "--seeds", MESSAGES_SEEDS]), LIMIT)?;
+    let promise = "simulated scenarios for interest and ordering, each in 100 seeds";
+    Ok(vec![Line::of(finished.success, promise, finished.tail(if finished.success { 2 } else { 40 }))])
 }
