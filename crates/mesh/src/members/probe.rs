@@ -53,6 +53,24 @@ pub(in crate::members) struct Errand {
     pub(in crate::members) gives_up_at: Duration,
 }
 
+/// A probe that has failed.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::members) struct Missed {
+    number: u32,
+    target: NodeNumber,
+    sent: Duration,
+    window: Duration,
+}
+
+impl Missed {
+    /// The round trip that an answer at `now` stands for: at most twice what
+    /// was waited for, because a path that was cut holds answers back for as
+    /// long as it is, and that says nothing about the member.
+    pub(in crate::members) fn round_trip(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.sent).min(self.window * 2)
+    }
+}
+
 /// Everything that waits for an answer, by this member's own numbers. Zero is
 /// the number of pings whose answer nobody waits for.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +78,7 @@ pub(in crate::members) struct Waiting {
     last: u32,
     pub(in crate::members) probes: BTreeMap<u32, Probe>,
     pub(in crate::members) errands: BTreeMap<u32, Errand>,
-    missed: VecDeque<(u32, NodeNumber, Duration)>,
+    missed: VecDeque<Missed>,
 }
 
 impl Waiting {
@@ -74,12 +92,13 @@ impl Waiting {
         if self.missed.len() >= MAX_MISSED {
             self.missed.pop_front();
         }
-        self.missed.push_back((number, probe.target, probe.sent));
+        let Probe { target, sent, fails_at, .. } = *probe;
+        self.missed.push_back(Missed { number, target, sent, window: fails_at.saturating_sub(sent) });
     }
 
-    /// When a probe that has failed was sent.
-    pub(in crate::members) fn sent_in_vain(&self, number: u32, target: NodeNumber) -> Option<Duration> {
-        self.missed.iter().find(|missed| (missed.0, missed.1) == (number, target)).map(|missed| missed.2)
+    /// A probe that has failed.
+    pub(in crate::members) fn in_vain(&self, number: u32, target: NodeNumber) -> Option<Missed> {
+        self.missed.iter().find(|missed| (missed.number, missed.target) == (number, target)).copied()
     }
 
     pub(in crate::members) fn probes(&self, target: NodeNumber) -> bool {

@@ -23,6 +23,10 @@ struct World {
     members: BTreeMap<NodeNumber, Members>,
     under_way: Vec<(Duration, NodeNumber, NodeNumber, Message)>,
     cut: BTreeSet<(NodeNumber, NodeNumber)>,
+    /// Whether what is sent over a cut path arrives once it is whole again, as
+    /// over TCP, and what waits for that.
+    holds: bool,
+    held: Vec<(NodeNumber, NodeNumber, Message)>,
     asleep: BTreeSet<NodeNumber>,
     events: Vec<(NodeNumber, Event)>,
 }
@@ -50,6 +54,8 @@ impl World {
             members,
             under_way: Vec::new(),
             cut: BTreeSet::new(),
+            holds: false,
+            held: Vec::new(),
             asleep: BTreeSet::new(),
             events: Vec::new(),
         }
@@ -87,6 +93,8 @@ impl World {
                     Effect::Send { to, message } => {
                         if !self.cut.contains(&(*number, to)) {
                             self.under_way.push((self.now + HOP, *number, to, message));
+                        } else if self.holds {
+                            self.held.push((*number, to, message));
                         }
                     }
                 }
@@ -103,6 +111,12 @@ impl World {
             self.cut.insert((n(number), *other));
             self.cut.insert((*other, n(number)));
         }
+    }
+
+    fn heal(&mut self) {
+        self.cut.clear();
+        let at = self.now + HOP;
+        self.under_way.extend(self.held.drain(..).map(|(from, to, message)| (at, from, to, message)));
     }
 
     /// What everybody else believes of a member, if they agree.
@@ -189,6 +203,24 @@ fn a_cut_off_member_is_failed_and_returns_after_healing() {
     world.run(10_000);
     for number in 1..=5 {
         assert_eq!(world.all_believe(number), Some(State::Alive), "{number}");
+    }
+}
+
+#[test]
+fn answers_that_a_cut_path_held_back_make_nobody_slow() {
+    let mut world = World::of(3);
+    world.holds = true;
+    world.run(10_000);
+    for length in [700, 2_700, 3_000, 6_000, 15_000, 2_700] {
+        world.cut_off(3);
+        world.run(length.min(2_500));
+        if length > 2_500 {
+            assert_eq!(world.all_believe(3), Some(State::Failed), "{length}");
+            world.run(length - 2_500);
+        }
+        world.heal();
+        world.run(3_000);
+        assert_eq!(world.all_believe(3), Some(State::Alive), "{length}");
     }
 }
 

@@ -135,9 +135,12 @@ impl Members {
             if let Some(errand) = self.waiting.errands.remove(&number) {
                 self.send(errand.asker, Kind::AckFor { probe: errand.probe });
             }
-        } else if let Some(sent) = self.waiting.sent_in_vain(number, from) {
-            // Too late to count, but the next probe waits longer.
-            self.measured.round_trip(from, now.saturating_sub(sent));
+        } else if let Some(missed) = self.waiting.in_vain(number, from)
+            && self.belief(from).state.is_present()
+        {
+            // Too late to count, but the next probe waits longer. Whoever was
+            // believed to have failed was cut off, and is not slow.
+            self.measured.round_trip(from, missed.round_trip(now));
         }
     }
 
