@@ -24,21 +24,29 @@ use crate::spec::JobId;
 const CAP: u64 = 10;
 /// `SlowTaskThreshold`: an attempt is slow if it has run longer than this part
 /// of its job's tasks took …
-const SLOW_TASK: f64 = 0.95;
+const SLOW_TASK: f64 = 0.99;
 /// … by this factor, which covers the width of a bucket.
 const SLOW_FACTOR: f64 = 1.2;
-/// A node on which tasks take so many times longer than typical makes its
-/// tasks slow from their start.
+/// A node on which tasks surely take so many times longer than typical makes
+/// its tasks slow from their start.
 const SLOW_HERE: f64 = 1.5;
 /// `SlowNodeThreshold`: backups run on nodes no slower than this part of them …
 const SLOW_NODE: f64 = 0.75;
 /// … by this factor: nodes that are the same differ by chance.
 const SLOW_NODE_FACTOR: f64 = 1.25;
 /// A backup must be expected to end before the attempt that it doubles, by
-/// this factor.
+/// this factor: a task that takes long may be long by itself.
 const WORTH: f64 = 1.1;
+/// Beside a slow node less is enough: what is left there differs by the
+/// factor by which it is slow, and the worst of it ends the job.
+const WORTH_THERE: f64 = 0.6;
 /// Nothing shorter is worth a second attempt.
 const MIN_ELAPSED: Duration = Duration::from_millis(100);
+/// If more than this part of a job's tasks is slow, that is how its tasks are:
+/// of the first results of a job, all are of short tasks.
+const MOST: u64 = 20;
+/// So few are slow in any case: a small job on one slow node among others.
+const FEW: usize = 8;
 /// Results of a job before its tasks can be called slow.
 const MIN_RESULTS: u64 = 3;
 /// The most candidates that are kept between two ticks.
@@ -61,7 +69,8 @@ pub struct Late {
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     left: f64,
-    mean: f64,
+    /// How slow a node may be that doubles it.
+    limit: f64,
     job: JobId,
     index: u64,
     need: Slots,
@@ -123,10 +132,7 @@ impl Scheduler {
         let cap = self.shares.total().cpu_milli / CAP;
         let suits = |candidate: &&Candidate| {
             let capped = late.count > 0 && late.used.plus(candidate.need).cpu_milli > cap;
-            !capped
-                && candidate.node != node
-                && room.fits(candidate.need)
-                && candidate.left > candidate.mean * slowness * WORTH
+            !capped && candidate.node != node && room.fits(candidate.need) && slowness < candidate.limit
         };
         // Some have ended since the last tick.
         let single = |candidate: &&Candidate| {
@@ -143,18 +149,29 @@ fn look_through(id: JobId, job: &Job, workers: &Workers, now: Duration, found: &
     let mean = job.runtimes.mean();
     let slow = (job.runtimes.quantile(SLOW_TASK) * SLOW_FACTOR).max(MIN_ELAPSED.as_secs_f64());
     let excess = job.runtimes.excess();
+    let (mut by_node, mut by_time, mut running_now) = (Vec::new(), Vec::new(), 0);
     for (index, task) in job.tasks() {
         let [running] = task.attempts.as_slice() else { continue };
         if task.pinned.is_some() {
             continue;
         }
-        let slowness = workers.get(running.node).map_or(1.0, super::workers::Worker::slowness);
+        running_now += 1;
+        let worker = workers.get(running.node);
+        let (slowness, sure) =
+            worker.map_or((1.0, 1.0), |worker| (worker.slowness(), worker.sure_slowness()));
         let elapsed = now.saturating_sub(running.since).as_secs_f64();
         let left = time_left(&excess, elapsed, slowness);
-        let is_slow = elapsed > slow || (slowness > SLOW_HERE && elapsed > MIN_ELAPSED.as_secs_f64());
-        if is_slow && left > mean * WORTH {
-            found.push(Candidate { left, mean, job: id, index, need: job.need(), node: running.node });
+        let there = sure > SLOW_HERE && elapsed > MIN_ELAPSED.as_secs_f64();
+        let limit = left / mean / if there { WORTH_THERE } else { WORTH };
+        if limit > 1.0 && (there || elapsed > slow) {
+            let candidate = Candidate { left, limit, job: id, index, need: job.need(), node: running.node };
+            if there { by_node.push(candidate) } else { by_time.push(candidate) }
         }
+    }
+    found.append(&mut by_node);
+    let most = usize::try_from((job.runtimes.count() + running_now) / MOST).unwrap_or(usize::MAX);
+    if by_time.len() <= most.max(FEW) {
+        found.append(&mut by_time);
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Runtimes {
     count: u64,
     sum: f64,
     logs: f64,
+    squares: f64,
 }
 
 /// For each bucket, how long a task that got so far still takes on average;
@@ -43,6 +44,7 @@ impl Runtimes {
         self.count += 1;
         self.sum += seconds;
         self.logs += seconds.ln();
+        self.squares += seconds.ln() * seconds.ln();
     }
 
     /// How many were counted.
@@ -65,6 +67,16 @@ impl Runtimes {
             return 0.0;
         }
         runtime.as_secs_f64().max(SHORTEST).ln() - self.logs / float(self.count)
+    }
+
+    /// The variance of the logarithms: how little one ratio says.
+    #[must_use]
+    pub fn log_variance(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        let mean = self.logs / float(self.count);
+        (self.squares / float(self.count) - mean * mean).max(0.0)
     }
 
     /// The end of the bucket that holds the `share` quantile, in seconds.

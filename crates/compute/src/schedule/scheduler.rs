@@ -139,9 +139,9 @@ impl Scheduler {
             // nevertheless: its result is as good as any.
             Verdict::Done => {
                 if job.runtimes.count() >= MIN_TYPICAL && stopped.is_some() {
-                    let ratio = job.runtimes.log_ratio(runtime);
+                    let (ratio, variance) = (job.runtimes.log_ratio(runtime), job.runtimes.log_variance());
                     if let Some(worker) = self.workers.heard(node, now) {
-                        worker.measured(ratio);
+                        worker.measured(ratio, variance);
                     }
                 }
                 job.runtimes.add(runtime);

@@ -13,8 +13,11 @@ use crate::spec::Attempt;
 const SPEED_MEMORY: f64 = 16.0;
 /// A logarithm beyond which one result says nothing more about a worker.
 const SPEED_BOUND: f64 = 5.0;
-/// What stands for a worker's speed before results do: one typical result.
-const SPEED_PRIOR: f64 = 1.0;
+/// How much the logarithm of the speed differs between workers, as a variance,
+/// before results say so.
+const SPEED_VARIANCE: f64 = 0.25;
+/// A result says at most so much: workers are not the same to the percent.
+const LEAST_VARIANCE: f64 = 0.01;
 
 /// A worker.
 #[derive(Debug)]
@@ -28,12 +31,21 @@ pub struct Worker {
     /// When it last gave a sign of life.
     pub heard: Duration,
     logs: f64,
+    weight: f64,
     results: f64,
 }
 
 impl Worker {
     fn new(slots: Slots, now: Duration) -> Self {
-        Self { slots, used: Slots::NONE, held: BTreeMap::new(), heard: now, logs: 0.0, results: 0.0 }
+        Self {
+            slots,
+            used: Slots::NONE,
+            held: BTreeMap::new(),
+            heard: now,
+            logs: 0.0,
+            weight: 0.0,
+            results: 0.0,
+        }
     }
 
     /// What may be granted when it says that `free` is free.
@@ -42,19 +54,33 @@ impl Worker {
     }
 
     /// Notes how long a task took here: the logarithm of its ratio to what is
-    /// typical of its job.
-    pub fn measured(&mut self, log_ratio: f64) {
+    /// typical of its job, and how much that varies within the job. Where tasks
+    /// are alike, one result says much of its worker; where they are not, little.
+    pub fn measured(&mut self, log_ratio: f64, variance: f64) {
         if self.results >= SPEED_MEMORY {
             self.logs -= self.logs / self.results;
+            self.weight -= self.weight / self.results;
         } else {
             self.results += 1.0;
         }
-        self.logs += log_ratio.clamp(-SPEED_BOUND, SPEED_BOUND);
+        let weight = 1.0 / variance.max(LEAST_VARIANCE);
+        self.logs += log_ratio.clamp(-SPEED_BOUND, SPEED_BOUND) * weight;
+        self.weight += weight;
     }
 
     /// How many times longer than typical tasks take here; 1 before results.
     pub fn slowness(&self) -> f64 {
-        (self.logs / (self.results + SPEED_PRIOR)).exp()
+        (self.logs / self.certainty()).exp()
+    }
+
+    /// As [`Self::slowness`], but the least that it may well be: two standard
+    /// deviations lower.
+    pub fn sure_slowness(&self) -> f64 {
+        (self.logs / self.certainty() - 2.0 / self.certainty().sqrt()).exp()
+    }
+
+    fn certainty(&self) -> f64 {
+        self.weight + 1.0 / SPEED_VARIANCE
     }
 }
 
@@ -164,9 +190,12 @@ mod tests {
     fn speed_is_learnt_and_forgotten() {
         let mut worker = Worker::new(Slots::cores(1, 0), Duration::ZERO);
         assert!((worker.slowness() - 1.0).abs() < 1e-9);
-        (0..20).for_each(|_| worker.measured(6_f64.ln()));
-        assert!((5.0..6.1).contains(&worker.slowness()), "{}", worker.slowness());
-        (0..80).for_each(|_| worker.measured(0.0));
+        worker.measured(6_f64.ln(), 1.0);
+        assert!(worker.slowness() < 1.5, "tasks differ: {}", worker.slowness());
+        worker.measured(6_f64.ln(), 0.03);
+        assert!(worker.slowness() > 4.0, "tasks are alike: {}", worker.slowness());
+        assert!(worker.sure_slowness() > 3.0, "{}", worker.sure_slowness());
+        (0..80).for_each(|_| worker.measured(0.0, 0.03));
         assert!(worker.slowness() < 1.1, "{}", worker.slowness());
     }
 
