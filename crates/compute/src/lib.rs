@@ -21,6 +21,7 @@
 //! | [`schedule`] | which worker runs what: the master's soft state, pure |
 //! | [`python`] | functions on warm interpreters |
 //! | [`record`] | tasks and results as clients send and get them |
+//! | [`plan`] | how long a job will take on how many nodes, pure |
 //! | [`binary`] | bytes within a message, encoded at once |
 //! | [`parallel`] | the words of GNU parallel: templates, sources, blocks, logs |
 //! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
@@ -37,6 +38,7 @@ pub mod parallel;
 pub mod planted;
 pub mod python;
 pub mod record;
+pub mod plan;
 pub mod schedule;
 pub mod spec;
 pub mod state;
