@@ -16,6 +16,7 @@
 //! | [`bare`], [`whole`], [`meshed`], [`kind`] | the kinds of node |
 //! | [`planted`] | bugs that must be found |
 //! | [`members`] | failure detection with thousands of members |
+//! | [`schedule`] | the scheduler of jobs with thousands of workers |
 //! | [`overlay`] | broadcast over a partial view with thousands of members |
 //! | [`fleet`], [`job`], [`failure`] | many seeds, one seed from start to report, how it fails |
 
@@ -40,6 +41,7 @@ pub mod planted;
 pub mod random;
 pub mod register;
 pub mod scenario;
+pub mod schedule;
 pub mod system;
 pub mod toy;
 pub mod trace;

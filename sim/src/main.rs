@@ -7,6 +7,7 @@
 //! cargo run -p sim -- planted                         are all planted bugs caught?
 //! cargo run --release -p sim -- members --members 1000    how fast is a crash known?
 //! cargo run --release -p sim -- broadcast --members 10000  over a partial view
+//! cargo run --release -p sim -- schedule --tasks 1000000   jobs, stragglers, crashes
 //! ```
 //!
 //! Exit code 0 only if no seed failed.
@@ -21,6 +22,7 @@ use sim::members;
 use sim::overlay;
 use sim::planted;
 use sim::scenario::Scenario;
+use sim::schedule;
 use tokio::time::Instant;
 
 /// How many failed seeds are shown before the run gives up.
@@ -81,6 +83,10 @@ enum Command {
     /// Broadcast over a partial view: redundancy, and repair after half of the
     /// members crash. Build with `--release`.
     Broadcast(overlay::figures::Options),
+    /// The scheduler of jobs with ten thousand workers: makespan, response
+    /// times and duplicate work, beside simpler policies. Build with
+    /// `--release`.
+    Schedule(schedule::figures::Options),
 }
 
 fn main() -> ExitCode {
@@ -98,19 +104,20 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Some(Command::Members(options)) => match members::figures::run(&options) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::from(2)
-            }
-        },
+        Some(Command::Members(options)) => code(members::figures::run(&options)),
+        Some(Command::Schedule(options)) => code(schedule::figures::run(&options)),
         Some(Command::Broadcast(options)) => {
             overlay::figures::run(&options);
             ExitCode::SUCCESS
         }
         None => run_seeds(&options),
     }
+}
+
+fn code(result: Result<(), String>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("{error}");
+    ExitCode::from(2)
 }
 
 fn run_seeds(options: &Options) -> ExitCode {
