@@ -60,9 +60,13 @@ impl<E> Agenda<E> {
         self.heap.push(Entry { at: self.now + after, order: self.next, event });
         self.next += 1;
     }
+}
 
-    /// Goes to the next event.
-    pub fn next(&mut self) -> Option<E> {
+/// Goes to the next event.
+impl<E> Iterator for Agenda<E> {
+    type Item = E;
+
+    fn next(&mut self) -> Option<E> {
         let entry = self.heap.pop()?;
         self.now = entry.at;
         Some(entry.event)
@@ -80,7 +84,7 @@ mod tests {
         agenda.plan(1, 'a');
         agenda.plan(5, 'd');
         agenda.plan(2, 'b');
-        let all: String = std::iter::from_fn(|| agenda.next()).collect();
+        let all: String = agenda.by_ref().collect();
         assert_eq!((all.as_str(), agenda.now()), ("abcd", 5));
     }
 }

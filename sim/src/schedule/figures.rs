@@ -81,6 +81,9 @@ impl Options {
     }
 }
 
+/// A policy's name, and what comes of a load under it.
+type Policy<'a> = (&'a str, &'a dyn Fn(&Load) -> Outcome);
+
 /// Runs and prints.
 ///
 /// # Errors
@@ -108,7 +111,6 @@ pub fn run(options: &Options) -> Result<(), String> {
         "{:<22} {:>10} {:>8} {:>10} {:>10} {:>10} {:>9} {:>11} {:>11}",
         "", "makespan s", "of ideal", "response s", "median", "p99", "backups", "duplicate %", "crashed %"
     );
-    type Policy<'a> = (&'a str, &'a dyn Fn(&Load) -> Outcome);
     let policies: [Policy; 4] = [
         ("pull, backups by LATE", &|load| pulled::run(load, true)),
         ("pull, no backups", &|load| pulled::run(load, false)),

@@ -102,13 +102,19 @@ pub fn run(load: &Load, backups: bool) -> Outcome {
         agenda: Agenda::default(),
         outcome: Outcome::new(arrivals.clone(), load.tasks_per_job()),
     };
-    (0..load.workers).for_each(|worker| world.agenda.plan(0, Event::Register(worker)));
+    for worker in 0..load.workers {
+        world.agenda.plan(0, Event::Register(worker));
+    }
     for (job, at) in arrivals.into_iter().enumerate() {
         world.agenda.plan(at, Event::Job(job as u64));
     }
     let (crashes, failovers) = load.faults();
-    crashes.into_iter().for_each(|(at, worker)| world.agenda.plan(at, Event::Crash(worker)));
-    failovers.into_iter().for_each(|at| world.agenda.plan(at, Event::MasterLost));
+    for (at, worker) in crashes {
+        world.agenda.plan(at, Event::Crash(worker));
+    }
+    for at in failovers {
+        world.agenda.plan(at, Event::MasterLost);
+    }
     world.agenda.plan(0, Event::Tick);
     world.agenda.plan(0, Event::Beat(0));
     while !world.outcome.is_over() {
@@ -206,7 +212,9 @@ impl World<'_> {
         let alive: Vec<usize> = alive.map(|(at, _)| at).collect();
         scheduler.take_over(alive.iter().map(|at| node(*at)), self.now());
         self.scheduler = Some(scheduler);
-        alive.into_iter().for_each(|at| self.agenda.plan(self.load.delay, Event::Register(at)));
+        for at in alive {
+            self.agenda.plan(self.load.delay, Event::Register(at));
+        }
     }
 
     fn register(&mut self, at: usize) {
