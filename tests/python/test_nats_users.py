@@ -40,22 +40,11 @@ async def connected(port, **options):
     return await nats.connect(url, connect_timeout=PATIENCE, allow_reconnect=False, **options)
 
 
-async def let_in(port, **options):
-    """A node hears of a new user from the log, a moment later."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return await connected(port, **options)
-        except Error:
-            if time.monotonic() > deadline:
-                raise
-
-
 def test_each_kind_of_credential_on_every_node(nodes, token):
     async def test():
         for port in nodes.nats:
             for right in (dict(user="ann", password="pw"), dict(token=token), dict(nkeys_seed_str=SEED)):
-                client = await let_in(port, **right)
+                client = await connected(port, **right)
                 await client.flush()
                 await client.close()
             for wrong in ({}, dict(user="ann", password="no"), dict(token=token + "x")):
@@ -67,7 +56,7 @@ def test_each_kind_of_credential_on_every_node(nodes, token):
 
 def test_a_subscriber_to_everything_sees_only_what_it_may(nodes, token):
     async def test():
-        ann, ci = await let_in(nodes.nats[1], user="ann", password="pw"), await let_in(nodes.nats[0], token=token)
+        ann, ci = await connected(nodes.nats[1], user="ann", password="pw"), await connected(nodes.nats[0], token=token)
         everything = await ann.subscribe(">")
         await ann.flush()
         deadline = time.monotonic() + PATIENCE
