@@ -10,6 +10,7 @@ use trine_front::TlsSource;
 
 use crate::run::args::RunArgs;
 use crate::run::job::JobCommand;
+use crate::run::pilot::PlanArgs;
 use crate::talk::shell::TalkCommand;
 
 mod logins;
@@ -76,6 +77,8 @@ pub enum Command {
     Db(DbCommand),
     /// Run a command for each argument, on all nodes, in the words of GNU parallel.
     Run(Box<RunArgs>),
+    /// Predict how long a command takes on 1, 2, 4 … nodes, from a few of its tasks.
+    Plan(Box<PlanArgs>),
     /// Jobs: submit, look at, wait for and cancel them.
     #[command(subcommand)]
     Job(JobCommand),

@@ -38,6 +38,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let done = match cli.command {
         // Their exit code says how many tasks failed.
         Command::Run(args) => return on_this_thread(crate::run::run(*args, json)),
+        Command::Plan(args) => return on_this_thread(crate::run::pilot::run(*args, json)),
         Command::Job(command) => return on_this_thread(crate::run::job::run(command, json)),
         Command::Start(args) => crate::start::run(&args),
         Command::Dev(args) => on_this_thread(crate::dev::run(&args, json)),
@@ -85,6 +86,7 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         | Command::Db(_)
         | Command::Peer(_)
         | Command::Run(_)
+        | Command::Plan(_)
         | Command::Job(_) => Ok(()),
     }
 }

@@ -10,6 +10,7 @@
 //! | [`input`] | reads arguments and data |
 //! | [`client`] | the routes of jobs, from this side |
 //! | [`printer`] | output, joblog, exit code |
+//! | [`pilot`] | `trine plan`: how long it would take on how many nodes |
 //! | [`job`] | `trine job`: jobs that run, or ran |
 //! | [`cost`] | where the time of a job went; pure |
 //! | [`again`] | tasks of a job once more |
@@ -47,6 +48,7 @@ pub mod client;
 pub mod cost;
 pub mod input;
 pub mod job;
+pub mod pilot;
 pub mod plan;
 pub mod printer;
 
