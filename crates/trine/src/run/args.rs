@@ -163,7 +163,7 @@ pub struct LogArgs {
 /// How tasks are executed.
 #[derive(Debug, Args, Clone, Default)]
 pub struct TaskArgs {
-    /// Tasks at a time on a node with as many cores as this machine; 0: many, N%: of its cores.
+    /// Tasks at a time on a node with as many cores as this machine; 0 is 250, N%: of its cores.
     #[arg(short = 'j', long, visible_alias = "max-procs", short_alias = 'P', value_name = "N")]
     pub jobs: Option<String>,
     /// Try a task up to so many times.

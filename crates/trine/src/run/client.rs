@@ -118,7 +118,8 @@ impl Api {
         let mut doors = Vec::new();
         for socket in candidates(target) {
             let Ok(mut client) = AdminClient::connect(&socket) else { continue };
-            let status = client.status().await?;
+            // One that is just stopping is no reason to give up on the others.
+            let Ok(status) = client.status().await else { continue };
             let address = status.doors.admin.parse().map_err(Failure::new)?;
             let data = socket.parent().map_or_else(PathBuf::new, Path::to_path_buf);
             let token = std::fs::read_to_string(token_path(&data)).map_err(|error| {

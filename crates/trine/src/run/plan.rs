@@ -26,8 +26,8 @@ const SLOT_SCRIPT: &str = "s=$1 l=$2; shift 2; for p do l=$l$TRINE_SLOT$p; done;
 const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "mksh", "ash"];
 /// Longest name that a job gets from its command.
 const NAME_CHARACTERS: usize = 60;
-/// A task's share of a processor if it is not to wait for one.
-const NO_SLOT: u32 = 0;
+/// What `-j 0` stands for: as many as a machine without special settings takes.
+const MANY_AT_A_TIME: u32 = 250;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -177,6 +177,11 @@ fn maker(args: &RunArgs, command: &[Vec<u8>], is_filter: bool) -> Result<Maker, 
         Template::command(command, whole, quoted)
     };
     let template = template.map_err(|error| Failure::new(error).usage())?;
+    if template.names_slot() && !args.shown.dry_run {
+        return Err(Failure::new("{%} is not known here: no node gives tasks the number of their slot yet")
+            .hint("use {#}, the number of the task")
+            .usage());
+    }
     let tag = match (&args.shown.tagstring, args.shown.tag) {
         _ if args.shown.ungroup => None,
         (Some(text), _) => Some(text.as_bytes()),
@@ -350,11 +355,10 @@ fn cpu_milli(text: &str) -> Result<u32, Failure> {
             .hint("as in -j 8, -j 0 for as many as a node takes, -j 50%")
             .usage()
     };
-    if text == "0" {
-        return Ok(NO_SLOT);
-    }
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| (1..=100_000).contains(number));
-    let at_a_time = if let Some(percent) = text.strip_suffix('%') {
+    let at_a_time = if text == "0" {
+        MANY_AT_A_TIME.into()
+    } else if let Some(percent) = text.strip_suffix('%') {
         (u64::from(cores) * u64::from(number(percent).ok_or_else(wrong)?)).div_ceil(100)
     } else if let Some(more) = text.strip_prefix('+') {
         u64::from(cores + number(more).ok_or_else(wrong)?)
@@ -418,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_put_in_on_the_node() {
-        let plan = plan("run echo a{%}b {} ::: a").expect("a plan");
+        let plan = plan("run --dry-run echo a{%}b {} ::: a").expect("a plan");
         let prepared = plan.maker.prepare(1, &[b"x'y".to_vec()], None);
         let Work::Process { argv, .. } = plan.maker.task(&prepared).work else { panic!("a process") };
         let mut command = std::process::Command::new("/bin/sh");
@@ -450,7 +454,7 @@ mod tests {
         let spec = spec.expect("a job");
         assert_eq!((spec.retries, spec.timeout_ms), (2, Some(1_500)));
         assert_eq!(spec.halt, Some(Halt { on: HaltOn::Failures, count: 2, now: true }));
-        assert_eq!(spec.resources, Resources { cpu_milli: 0, memory_bytes: 1 << 30 });
+        assert_eq!((Ok(spec.resources.cpu_milli), spec.resources.memory_bytes), (cpu_milli("250"), 1 << 30));
         assert_eq!((spec.name.as_str(), spec.check()), ("echo {}", Ok(())));
         let percent = args("run --halt soon,fail=30% echo ::: a");
         assert!(needs_total(&percent));
