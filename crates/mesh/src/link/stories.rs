@@ -189,6 +189,10 @@ async fn a_node_that_failed_wants_nothing_until_it_is_heard_again() {
     world.net.heal(ONE, TWO);
     let healed = knows(&one, TWO, 1).await;
     assert!(healed < SOON, "{healed:?}");
+    // And again, before members have changed their mind.
+    world.net.partition(ONE, TWO);
+    let gone = knows(&one, TWO, 0).await;
+    assert!(gone < Duration::from_millis(1_500), "{gone:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -139,8 +139,9 @@ impl Flow {
     /// Gives the node up if it is silent here, too; else looks again.
     fn doubt(&mut self, now: Instant) {
         let at = self.answered_at.max(self.incoming.heard()) + SILENCE;
-        self.give_up_at = (at > now).then_some(at);
-        if at <= now {
+        // It may be heard and cut off again before members change their mind.
+        self.give_up_at = Some(at.max(now + RETRY));
+        if at <= now && self.shared.bus.wants_of(self.peer) > 0 {
             tracing::debug!(peer = %self.peer.short(), "failed, and silent: its flow is given up");
             self.fail();
         }
