@@ -29,6 +29,8 @@ const ADMIN_MOST: usize = 128;
 /// How long a client of the admin door may take for its line and headers, and
 /// a little more: then others get in again.
 const ADMIN_AGAIN: Duration = Duration::from_secs(7);
+/// Until the admin door has closed what strangers left open.
+const SETTLES: Duration = Duration::from_secs(15);
 /// Files that come and go while a node works.
 const FEW_FILES: usize = 64;
 /// Memory that all half-open connections of a door may cost, in MiB.
@@ -66,6 +68,8 @@ struct Door {
     spoken: Spoken,
     port: u16,
     pid: u32,
+    /// Files that the node has open when nobody is there.
+    quiet: usize,
     /// What a stranger begins with.
     beginning: &'static [u8],
     /// Most files that the node may open for all half-open connections.
@@ -93,7 +97,7 @@ impl Node {
         let server = Server::start(&mut command, &folder.path().join("log"), false)?;
         let door = |name, spoken, n: usize, beginning, files| {
             let (port, pid) = (ports[n], server.pid());
-            Door { name, spoken, port, pid, beginning, files }
+            Door { name, spoken, port, pid, quiet: 0, beginning, files }
         };
         let doors = if encrypted {
             vec![
@@ -109,6 +113,8 @@ impl Node {
         };
         let mut node = Self { server, doors, folder };
         if wait_for(START_LIMIT, || node.doors.iter().all(Door::serves)) {
+            let quiet = open_files(node.server.pid());
+            node.doors.iter_mut().for_each(|door| door.quiet = quiet);
             return Ok(node);
         }
         let runs = node.server.runs();
@@ -190,6 +196,8 @@ impl Door {
     /// Connections that begin something, then send a byte now and then.
     fn half_open(&self) -> Line {
         let name = format!("{} door: connections that begin and stop", self.name);
+        let limit = self.quiet + FEW_FILES;
+        let settled = wait_for(SETTLES, || open_files(self.pid) <= limit);
         let (files, memory) = (open_files(self.pid), resident_mib(self.pid));
         let mut held = Vec::new();
         for _ in 0..HALF_OPEN {
@@ -201,18 +209,20 @@ impl Door {
         for stream in &mut held {
             let _ = stream.write_all(b"x");
         }
+        let begin = Instant::now();
+        // A door that is full tells so at once; another is behind all the others.
+        let _ = self.serves();
         let more_files = open_files(self.pid).saturating_sub(files);
         let more_memory = resident_mib(self.pid).saturating_sub(memory);
-        let begin = Instant::now();
-        let limit = if self.spoken == Spoken::Http { ADMIN_AGAIN } else { PATIENCE };
-        let during = wait_for(limit, || self.serves());
+        let patience = if self.spoken == Spoken::Http { ADMIN_AGAIN } else { PATIENCE };
+        let during = wait_for(patience, || self.serves());
         let waited = begin.elapsed();
         let count = held.len();
         for stream in held {
             // No port of ours shall wait for each of them.
             let _ = set_socket_linger(&stream, Some(Duration::ZERO));
         }
-        let closed = wait_for(PATIENCE, || open_files(self.pid) <= files + FEW_FILES);
+        let closed = settled && wait_for(SETTLES, || open_files(self.pid) <= limit);
         let bounded = more_files <= self.files + FEW_FILES && more_memory <= HALF_OPEN_MIB;
         let figure = format!(
             "{count} begun: {more_files} files and {more_memory} MiB more; another client was served \
