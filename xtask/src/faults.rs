@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::command::Trouble;
 
-mod cluster;
+pub(crate) mod cluster;
 pub(crate) mod interest;
 mod load;
 pub(crate) mod strangers;

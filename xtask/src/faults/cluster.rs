@@ -50,7 +50,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn data(&self, n: usize) -> PathBuf {
+    /// Where node `n` keeps its data.
+    pub(crate) fn data(&self, n: usize) -> PathBuf {
         self.folder.path().join(format!("node{n}"))
     }
 
@@ -65,6 +66,11 @@ impl Cluster {
             command.args(["--join", &format!("@{}", ticket.display())]);
         }
         Server::start(&mut command, &self.folder.path().join(format!("node{n}.log")), false)
+    }
+
+    /// The product.
+    pub(crate) fn trine(&self) -> &Path {
+        &self.trine
     }
 
     /// Number and host of every node.

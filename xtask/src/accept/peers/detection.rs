@@ -8,17 +8,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use crate::accept::Line;
-use crate::command::{Trouble, cargo, product, run};
-use crate::servers::{Dev, ask, kill, wait_for};
+use crate::command::{Trouble, cargo, run};
+use crate::faults::cluster::{Cluster, NODES};
+use crate::servers::wait_for;
 
 /// How long one run of the simulator may take.
 const LIMIT: Duration = Duration::from_mins(20);
 /// What is promised after a SIGKILL of a real process.
 const KNOWN_WITHIN: Duration = Duration::from_millis(1_500);
-/// Processes that are killed, each of a fresh cluster.
+/// Processes that are killed, each back before the next.
 const KILLS: usize = 5;
 /// How long nodes may take to meet, or to hear of a crash at all.
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -159,10 +158,13 @@ fn follow(output: impl BufRead, victim: u64, tell: &SyncSender<Instant>) {
 
 /// SIGKILL of one of three real processes.
 pub(super) fn real() -> Result<Vec<Line>, Trouble> {
-    let trine = product()?;
+    let mut cluster = Cluster::start()?;
     let mut times = Vec::new();
     for trial in 0..KILLS {
-        times.push(one_kill(&trine, trial)?);
+        let victim = 1 + trial % NODES;
+        times.push(one_kill(&mut cluster, victim)?);
+        cluster.restart(victim)?;
+        cluster.wait_until_whole()?;
     }
     times.sort_unstable();
     let slowest = times.last().copied().unwrap_or(Duration::MAX);
@@ -173,23 +175,19 @@ pub(super) fn real() -> Result<Vec<Line>, Trouble> {
 }
 
 /// From the kill until both others have told those who watch them.
-fn one_kill(trine: &Path, trial: usize) -> Result<Duration, Trouble> {
-    let dev = Dev::start(trine, 3)?;
-    let place = trial % dev.doors.len();
-    let met = wait_for(GIVE_UP, || dev.doors.iter().all(|door| have_met(trine, &door.data)));
-    if !met {
+fn one_kill(cluster: &mut Cluster, victim: usize) -> Result<Duration, Trouble> {
+    if !wait_for(GIVE_UP, || (1..=NODES).all(|n| has_met(cluster, n))) {
         return Err(Trouble::Unexpected("three nodes did not meet".to_owned()));
     }
-    let victim = &dev.doors[place];
-    let number = u64::try_from(place).unwrap_or(0) + 1;
-    let others = dev.doors.iter().enumerate().filter(|(at, _)| *at != place);
+    let number = u64::try_from(victim).unwrap_or(0);
+    let others = (1..=NODES).filter(|n| *n != victim);
     let watchers: Result<Vec<_>, _> =
-        others.map(|(_, door)| Watcher::start(trine, &door.data, number)).collect();
+        others.map(|n| Watcher::start(cluster.trine(), &cluster.data(n), number)).collect();
     let watchers = watchers?;
     // Until those who watch are connected; nothing says when.
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();
-    kill(victim.pid, Signal::KILL)?;
+    cluster.kill(victim);
     let mut known = begin;
     for watcher in &watchers {
         let told = watcher.failed.recv_timeout(GIVE_UP);
@@ -199,13 +197,13 @@ fn one_kill(trine: &Path, trial: usize) -> Result<Duration, Trouble> {
 }
 
 /// Whether a node has measured both others.
-fn have_met(trine: &Path, data: &Path) -> bool {
-    let Ok(list) = ask(trine, data, &["peer", "ls", "--json"]) else { return false };
+fn has_met(cluster: &Cluster, n: usize) -> bool {
+    let Ok(list) = cluster.ask(n, &["peer", "ls", "--json"]) else { return false };
     let list = list.as_array().cloned().unwrap_or_default();
     let known = |peer: &serde_json::Value| {
         peer["state"] == "alive" && (peer["asked"] == true || peer["rtt_us"].as_u64().is_some())
     };
-    list.len() == 3 && list.iter().all(known)
+    list.len() == NODES && list.iter().all(known)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ const CONNECTIONS_FOR: Duration = Duration::from_mins(1);
 const CONNECTIONS_IN_SHORT: Duration = Duration::from_secs(5);
 /// Threads that open and drop connections.
 const OPENERS: u32 = 4;
+/// How long that client is measured before the load.
+const QUIET_FOR: Duration = Duration::from_secs(2);
 /// Pause between two requests of the client beside the load.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
@@ -87,6 +89,17 @@ fn beside(port: u16, over: &AtomicBool) -> Beside {
     seen
 }
 
+/// What the same client sees when nobody else is there.
+fn quiet(port: u16) -> Beside {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let asking = threads.spawn(|| beside(port, &over));
+        std::thread::sleep(QUIET_FOR);
+        over.store(true, Ordering::Relaxed);
+        asking.join().unwrap_or(Beside { times: Vec::new(), unanswered: None })
+    })
+}
+
 /// Runs `load` with a client beside it and compares the node's memory.
 fn under(
     name: &str,
@@ -95,6 +108,7 @@ fn under(
     let Some(place) = Place::start()? else {
         return Ok(vec![Line::not_run(name, "trine dev has no NATS door")]);
     };
+    let calm = quiet(place.port);
     let before = resident_mib(place.pid);
     let over = AtomicBool::new(false);
     let (loaded, seen) = std::thread::scope(|threads| {
@@ -115,7 +129,11 @@ fn under(
             format!("{before} MiB before, {after} MiB after"),
         ),
         Line::of(seen.unanswered.is_none(), &format!("{name}: another client is served"), seen.figure()),
-        Line::timed(seen.is_unaffected(), &format!("{name}: other clients are unaffected"), seen.figure()),
+        Line::timed(
+            seen.is_unaffected(),
+            &format!("{name}: other clients are unaffected"),
+            format!("{}; p99 before {:.2?}", seen.figure(), calm.p99()),
+        ),
     ])
 }
 
