@@ -132,6 +132,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
             replication: trine_replication::Config::small(),
             cluster: settings(),
             database: trine_database::Config::default(),
+            hands: trine_compute::body::Hands::none(),
         },
     })
     .await

@@ -27,22 +27,38 @@
 //! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
 //! | [`state`] | what a command changes |
 //! | [`machine`] | the rules as the machine of group `jobs` |
+//! | [`messages`] | what workers and the master tell each other |
+//! | `master`, `worker` | the rules of both, pure |
+//! | [`body`] | the seam between a worker and what executes a task |
+//! | `guide` | where the master is |
+//! | [`handle`], [`error`] | [`Compute`], what other rooms hold |
+//! | [`run`] | the tasks: door, master, worker, processes, kept outputs |
 //! | [`planted`] | the bugs that the simulator must catch |
 
 pub mod binary;
+pub mod body;
 pub mod codec;
 pub mod command;
+pub mod error;
+mod guide;
+pub mod handle;
 pub mod limits;
 pub mod machine;
+mod master;
+pub mod messages;
 pub mod parallel;
 pub mod plan;
 pub mod planted;
 pub mod python;
 pub mod record;
+pub mod run;
 pub mod schedule;
 pub mod spec;
 pub mod state;
+mod worker;
 
+pub use error::ComputeError;
+pub use handle::{Compute, Parts, ResultStream};
 pub use spec::{
     Attempt, BodyKind, Halt, HaltOn, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult,
     TaskSpec, Work,

@@ -82,6 +82,9 @@ pub enum Command {
     /// Jobs: submit, look at, wait for and cancel them.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Kills what tasks leave when their node dies; a node starts it by itself.
+    #[command(hide = true)]
+    Reaper,
 }
 
 /// Members, what happens to them, and messages.

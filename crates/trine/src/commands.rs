@@ -41,6 +41,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Plan(args) => return on_this_thread(crate::run::pilot::run(*args, json)),
         Command::Job(command) => return on_this_thread(crate::run::job::run(command, json)),
         Command::Start(args) => crate::start::run(&args),
+        Command::Reaper => {
+            trine_compute::run::reap();
+            Ok(())
+        }
         Command::Dev(args) => on_this_thread(crate::dev::run(&args, json)),
         Command::Demo(args) => on_this_thread(crate::demo::run(&args, json)),
         Command::Db(command) => on_this_thread(crate::db::run(command, json)),
@@ -87,7 +91,8 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         | Command::Peer(_)
         | Command::Run(_)
         | Command::Plan(_)
-        | Command::Job(_) => Ok(()),
+        | Command::Job(_)
+        | Command::Reaper => Ok(()),
     }
 }
 

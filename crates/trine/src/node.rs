@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use trine_cluster::{Cluster, Directory, Doors, MetaState, Settings};
-use trine_compute::machine::JobsMachine;
+use trine_compute::Compute;
+use trine_compute::body::Hands;
+use trine_compute::machine::{Applied, JobsMachine};
 use trine_database::{Database, ReplicatedGroups};
 use trine_mesh::Mesh;
 use trine_mesh::members::{self, Peers, Profile};
@@ -79,6 +81,8 @@ pub struct Tuning {
     pub cluster: Settings,
     /// The database; its number of partitions comes from `meta`.
     pub database: trine_database::Config,
+    /// What this node gives to the execution of tasks.
+    pub hands: Hands,
 }
 
 /// Why a node did not start. Nothing is served; the data is as it was.
@@ -138,6 +142,8 @@ pub struct Node {
     pub entropy: Arc<dyn Entropy>,
     /// Who is there.
     pub peers: Peers,
+    /// Jobs: master and worker.
+    pub compute: Compute,
     /// The database; serves once its partitions have leaders.
     pub database: Database,
 }
@@ -177,7 +183,7 @@ impl Node {
             config: tuning.replication,
         })
         .await?;
-        let (jobs, _) = JobsMachine::new();
+        let (jobs, applied) = JobsMachine::new();
         let cluster = Cluster::start(trine_cluster::Parts {
             directory,
             start,
@@ -196,6 +202,8 @@ impl Node {
         let about = parts.about;
         let members = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
         let mesh = messages(&cluster, &endpoint, &members, &entropy);
+        let rooms = (&cluster, &endpoint, &replication);
+        let compute = execute(rooms, applied, tuning.hands, (clock.clone(), entropy.clone()));
         let others = known.peers.into_iter().filter(|(other, _)| *other != number);
         Ok(Entered {
             endpoint,
@@ -203,6 +211,7 @@ impl Node {
             replication,
             cluster,
             mesh,
+            compute,
             peers: members,
             name,
             others: others.map(|(number, peer)| (number, peer.addresses)).collect(),
@@ -225,6 +234,7 @@ impl Node {
     /// go down from the top, and everything in the log's queue is on disk at the end.
     pub async fn stop(self, hand_over: Duration) {
         self.peers.leave().await;
+        self.compute.shut_down();
         self.replication.hand_over_all(hand_over).await;
         self.database.shut_down();
         self.mesh.shut_down();
@@ -246,6 +256,7 @@ pub struct Entered {
     /// The cluster.
     pub cluster: Cluster,
     mesh: Mesh,
+    compute: Compute,
     /// Who is there.
     pub peers: Peers,
     /// This node's name.
@@ -267,7 +278,9 @@ impl Entered {
     /// # Errors
     /// [`StartError`]; the process must stop.
     pub async fn complete(self) -> Result<Node, StartError> {
-        let Self { endpoint, wal, replication, cluster, mesh, peers, hashing, clock, entropy, .. } = self;
+        let Self {
+            endpoint, wal, replication, cluster, mesh, compute, peers, hashing, clock, entropy, ..
+        } = self;
         let partitions = partitions(&cluster, &wal, &replication).await?;
         let logins = Logins::new(cluster.clone(), hashing.clone(), clock.clone(), &*entropy);
         let log = wal.clone();
@@ -283,7 +296,19 @@ impl Entered {
             config: trine_database::Config { partitions, ..self.database },
         });
         tokio::spawn(database.clone().sweep());
-        Ok(Node { endpoint, wal, replication, cluster, mesh, logins, hashing, entropy, peers, database })
+        Ok(Node {
+            endpoint,
+            wal,
+            replication,
+            cluster,
+            mesh,
+            logins,
+            hashing,
+            entropy,
+            peers,
+            compute,
+            database,
+        })
     }
 }
 
@@ -316,6 +341,25 @@ fn take_part(
         entropy,
         profile,
         load,
+    })
+}
+
+/// Lets this node be a worker, and the master while it leads group `jobs`.
+fn execute(
+    (cluster, endpoint, replication): (&Cluster, &Endpoint, &Replication),
+    applied: watch::Receiver<Option<Applied>>,
+    hands: Hands,
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> Compute {
+    Compute::start(trine_compute::Parts {
+        number: cluster.number(),
+        endpoint: endpoint.clone(),
+        replication: replication.clone(),
+        meta: cluster.meta(),
+        applied,
+        clock,
+        entropy,
+        hands,
     })
 }
 

@@ -35,6 +35,7 @@ use crate::surfaces;
 
 mod bring_up;
 mod early;
+mod hands;
 mod ticket;
 
 use early::{EarlyControl, Staged, Uncounted};

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use trine_cluster::membership::{self, MembershipError};
 use trine_cluster::{ClusterConfig, Directory, Doors, Settings};
+use trine_compute::body::Hands;
 use trine_storage::{Disk, Driver, FjallConfig, FjallStore, RealDisk, WalConfig, Workers};
 use trine_transport::{
     AdmissionCertificate, EndpointConfig, JoinError, Ticket, TlsConfig, TlsTransport, Transport, Trust,
 };
 use trine_types::{Clock, Entropy};
 
+use super::hands;
 use crate::config::ValidConfig;
 use crate::failure::Failure;
 use crate::node::{About, Entered, Node, NodeParts, Tuning};
@@ -61,6 +63,8 @@ pub(super) async fn bring_up(
     let transport: Arc<dyn Transport> = Arc::new(transport);
     belong(config, &mut directory, &transport, ticket, (&*clock, &*entropy, &settings)).await?;
     trust.send_replace(membership::trust(&directory).map_err(|error| unusable(&error))?);
+    let number = directory.membership().map(|member| member.number).unwrap_or_default();
+    let hands = hands::of_node(config, number, redis, &doors)?;
     let state = FjallStore::open(&config.data.join(STATE_FOLDER), FjallConfig::default());
     let workers = Workers::threads(config.threads.state);
     let parts = NodeParts {
@@ -81,7 +85,7 @@ pub(super) async fn bring_up(
         open_to_all: config.surfaces.exposure(crate::surfaces::REDIS).no_users_allowed,
         resident_bytes,
         about: About { profile: config.profile.clone(), load },
-        tuning: tuning(config, redis, has_run, settings),
+        tuning: tuning(config, redis, has_run, settings, hands),
     };
     let entered = Node::enter(parts).await.map_err(Failure::new)?;
     Ok((entered, peer))
@@ -91,7 +95,13 @@ fn no_threads(error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot start threads: {error}"))
 }
 
-fn tuning(config: &ValidConfig, redis: SocketAddr, has_run: bool, settings: Settings) -> Tuning {
+fn tuning(
+    config: &ValidConfig,
+    redis: SocketAddr,
+    has_run: bool,
+    settings: Settings,
+    hands: Hands,
+) -> Tuning {
     Tuning {
         wal: WalConfig {
             segment_bytes: config.log_segment_bytes,
@@ -106,6 +116,7 @@ fn tuning(config: &ValidConfig, redis: SocketAddr, has_run: bool, settings: Sett
             port: redis.port(),
             ..trine_database::Config::default()
         },
+        hands,
     }
 }
 

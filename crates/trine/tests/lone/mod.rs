@@ -42,6 +42,7 @@ pub(crate) async fn node(store: OrderedStore) -> Node {
             replication: trine_replication::Config::small(),
             cluster: settings,
             database: trine_database::Config::default(),
+            hands: trine_compute::body::Hands::none(),
         },
     };
     Node::start(parts).await.expect("the node starts")

@@ -1,0 +1,526 @@
+//! The master's rules: what is durable in group `jobs` goes in, together with
+//! what workers tell; orders for workers and results to commit come out. Pure:
+//! time is an argument, rows are read through a view.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
+
+use bytes::Bytes;
+use trine_storage::View;
+use trine_types::NodeNumber;
+
+use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
+use crate::command::{Encoded, Phase, Refusal, Returned};
+use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, Orders};
+use crate::planted;
+use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Verdict, Why};
+use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Stamps, TaskResult, TaskSpec};
+use crate::state::{self, RangeRow};
+
+/// Rows that are read at once while following the log.
+const ROWS_AT_ONCE: usize = 1_024;
+/// Bytes of ranges that are kept in memory, about, so that granting a task
+/// does not read its whole range.
+const CACHED_BYTES: usize = 32 * 1024 * 1024;
+/// Results in one command, by count and bytes.
+const MAX_COMMIT_RESULTS: usize = 1_024;
+/// See [`MAX_COMMIT_RESULTS`].
+const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// A range as it was seen in the log.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    count: u32,
+    /// When this master saw it.
+    since: Duration,
+}
+
+/// A job that is not over.
+#[derive(Debug)]
+struct Entry {
+    spec: Bytes,
+    need: Slots,
+    tasks: u64,
+    ranges: BTreeMap<u64, Range>,
+}
+
+/// What the master remembers of a worker.
+#[derive(Debug, Default)]
+struct Worker {
+    orders: Orders,
+    told: BTreeSet<JobId>,
+    registered: Slots,
+    free: Slots,
+    ahead: u32,
+    size: usize,
+}
+
+/// A result on its way into the log, and who holds it until then.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) returned: Returned,
+    holder: Option<(NodeNumber, Attempt)>,
+}
+
+/// The tasks of ranges, cut but not decoded.
+#[derive(Debug, Default)]
+struct Cache {
+    ranges: BTreeMap<(JobId, u64), Vec<Bytes>>,
+    bytes: usize,
+}
+
+impl Cache {
+    fn range(&mut self, view: &dyn View, job: JobId, first: u64) -> Result<&[Bytes], Refusal> {
+        let size = |tasks: &[Bytes]| tasks.iter().map(Bytes::len).sum::<usize>();
+        if !self.ranges.contains_key(&(job, first)) {
+            let row = view.get(&part_key(RANGE, job, first))?;
+            let tasks = codec::split_tasks(row.unwrap_or_default())?;
+            while self.bytes > CACHED_BYTES {
+                let Some((_, old)) = self.ranges.pop_first() else { break };
+                self.bytes = self.bytes.saturating_sub(size(&old));
+            }
+            self.bytes += size(&tasks);
+            self.ranges.insert((job, first), tasks);
+        }
+        Ok(self.ranges.get(&(job, first)).map_or(&[], Vec::as_slice))
+    }
+
+    fn forget(&mut self, job: JobId) {
+        let gone: Vec<_> = self.ranges.range((job, 0)..=(job, u64::MAX)).map(|(key, _)| *key).collect();
+        for key in gone {
+            let tasks = self.ranges.remove(&key).unwrap_or_default();
+            self.bytes = self.bytes.saturating_sub(tasks.iter().map(Bytes::len).sum());
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Master {
+    reign: u64,
+    me: NodeNumber,
+    scheduler: Scheduler,
+    jobs: BTreeMap<JobId, Entry>,
+    workers: BTreeMap<NodeNumber, Worker>,
+    /// The last change of the log that was followed.
+    seen: u64,
+    granted: BTreeMap<Attempt, Duration>,
+    pending: VecDeque<Pending>,
+    /// Results that wait to be committed: told again, they are not news.
+    committing: BTreeSet<Attempt>,
+    /// Jobs that shall end with what runs now.
+    halting: BTreeSet<JobId>,
+    to_cancel: Vec<JobId>,
+    cache: Cache,
+}
+
+impl Master {
+    /// Begins a reign over what `view` has; `workers` may be running something.
+    ///
+    /// # Errors
+    /// [`Refusal::Corrupt`].
+    pub(crate) fn take_over(
+        (reign, me): (u64, NodeNumber),
+        config: schedule::Config,
+        view: &dyn View,
+        workers: impl IntoIterator<Item = NodeNumber>,
+        now: Duration,
+    ) -> Result<Self, Refusal> {
+        let mut master = Self {
+            reign,
+            me,
+            scheduler: Scheduler::new(config),
+            jobs: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            seen: 0,
+            granted: BTreeMap::new(),
+            pending: VecDeque::new(),
+            committing: BTreeSet::new(),
+            halting: BTreeSet::new(),
+            to_cancel: Vec::new(),
+            cache: Cache::default(),
+        };
+        master.follow(view, now)?;
+        let jobs: Vec<JobId> = master.jobs.keys().copied().collect();
+        for job in jobs {
+            state::done_tasks(view, job, |index| master.scheduler.committed(job, index))?;
+        }
+        master.scheduler.take_over(workers, now);
+        Ok(master)
+    }
+
+    /// Who speaks.
+    pub(crate) fn reign(&self) -> u64 {
+        self.reign
+    }
+
+    /// How many jobs are not over.
+    pub(crate) fn live_jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Takes in what has changed in the log since the last call.
+    ///
+    /// # Errors
+    /// [`Refusal::Corrupt`].
+    pub(crate) fn follow(&mut self, view: &dyn View, now: Duration) -> Result<(), Refusal> {
+        loop {
+            let (from, to) = (changed_key(self.seen), [CHANGED + 1]);
+            let rows = view.scan(Bound::Excluded(&from), Bound::Excluded(&to), ROWS_AT_ONCE)?;
+            for (key, job) in &rows {
+                let job = <[u8; 8]>::try_from(&job[..]).map_err(|_| Refusal::Corrupt("a change".into()))?;
+                self.follow_job(view, JobId(u64::from_be_bytes(job)), now)?;
+                self.seen = codec::last_number(key).unwrap_or(self.seen);
+            }
+            if rows.len() < ROWS_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn follow_job(&mut self, view: &dyn View, job: JobId, now: Duration) -> Result<(), Refusal> {
+        let Some(progress) = state::progress(view, job)? else { return Ok(()) };
+        if progress.phase.is_over() {
+            self.end(job);
+            return Ok(());
+        }
+        if !self.jobs.contains_key(&job) {
+            let Some(spec) = state::spec(view, job)? else { return Ok(()) };
+            self.scheduler.add_job(job, facts(&spec));
+            let need = spec.resources.into();
+            let spec = view.get(&job_key(SPEC, job))?.unwrap_or_default();
+            self.jobs.insert(job, Entry { spec, need, tasks: 0, ranges: BTreeMap::new() });
+        }
+        if progress.phase == Phase::Halting {
+            self.halting.insert(job);
+        }
+        while let Some(known) = self.jobs.get(&job).map(|entry| entry.tasks).filter(|&n| n < progress.tasks) {
+            let (from, to) = (part_key(RANGE_COUNT, job, known), part_key(RANGE_COUNT, job, u64::MAX));
+            let rows = view.scan(Bound::Included(&from), Bound::Included(&to), ROWS_AT_ONCE)?;
+            if rows.is_empty() {
+                break;
+            }
+            for (key, value) in rows {
+                self.add_range(view, job, RangeRow::decode(&key, &value)?, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_range(
+        &mut self,
+        view: &dyn View,
+        job: JobId,
+        row: RangeRow,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.tasks = row.first + u64::from(row.count);
+            entry.ranges.insert(row.first, Range { count: row.count, since: now });
+        }
+        if planted::active(planted::RANGE_LOST) && row.first > 0 {
+            return Ok(());
+        }
+        if !row.pinned {
+            self.scheduler.add_tasks(job, row.first, u64::from(row.count));
+            return Ok(());
+        }
+        let tasks = self.cache.range(view, job, row.first)?;
+        for (index, task) in (row.first..).zip(tasks) {
+            match codec::decode::<TaskSpec>(task, "task").ok().and_then(|task| task.pin) {
+                Some(node) => self.scheduler.add_pinned(job, index, node),
+                None => self.scheduler.add_tasks(job, index, 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// The job is over: nothing of it matters any more.
+    fn end(&mut self, job: JobId) {
+        if self.jobs.remove(&job).is_none() {
+            return;
+        }
+        self.scheduler.cancel(job);
+        self.cache.forget(job);
+        self.halting.remove(&job);
+        self.granted.retain(|attempt, _| attempt.job != job);
+        self.act();
+        for worker in self.workers.values_mut().filter(|worker| worker.told.contains(&job)) {
+            worker.told.remove(&job);
+            worker.orders.over.push(job);
+        }
+    }
+
+    /// Takes in what a worker tells. False: it spoke to another master, and
+    /// must be told who this one is.
+    pub(crate) fn beat(&mut self, node: NodeNumber, beat: Beat, now: Duration) -> bool {
+        if beat.reign != self.reign {
+            // It has lost an answer, or never had one: what was in it is told
+            // again, tasks by the scheduler.
+            if let Some(worker) = self.workers.get_mut(&node) {
+                worker.told.clear();
+                (worker.orders, worker.size) = (Orders::default(), 0);
+            }
+            return false;
+        }
+        let slots = Slots::from(beat.slots);
+        // What it takes ahead, and what of that waits there already.
+        let waiting = beat.held.iter().filter(|held| held.elapsed.is_none()).count() as u64;
+        let tasks = u64::from(beat.ahead).saturating_add(waiting);
+        let ahead = Slots {
+            cpu_milli: tasks.saturating_mul(slots.cpu_milli.max(1_000)),
+            memory_bytes: tasks.saturating_mul(slots.memory_bytes),
+        };
+        let registered = slots.plus(ahead);
+        let worker = self.workers.entry(node).or_default();
+        if !self.scheduler.knows(node) || worker.registered != registered {
+            self.scheduler.worker_up(node, registered, now);
+        }
+        (worker.registered, worker.free, worker.ahead) = (registered, beat.free.into(), beat.ahead);
+        for ended in beat.ended {
+            self.ended(node, ended, now);
+        }
+        let held: Vec<schedule::Held> = beat
+            .held
+            .iter()
+            .map(|held| schedule::Held { attempt: held.attempt, elapsed: held.elapsed })
+            .collect();
+        self.scheduler.running(node, &held, now);
+        self.act();
+        true
+    }
+
+    fn ended(&mut self, node: NodeNumber, ended: Ended, now: Duration) {
+        let Ended { attempt, mut result } = ended;
+        if self.committing.contains(&attempt) {
+            return;
+        }
+        let stamps = &mut result.stamps;
+        let here = stamps.prepared.saturating_add(stamps.executed).saturating_add(stamps.returned);
+        if let Some(since) = self.granted.remove(&attempt) {
+            stamps.passing = micros(now.saturating_sub(since)).saturating_sub(here);
+            stamps.queued = micros(since.saturating_sub(self.known_since(attempt)));
+        }
+        let runtime = Duration::from_micros(result.stamps.executed);
+        let verdict = match &result.outcome {
+            outcome if outcome.is_success() => Verdict::Done,
+            Outcome::Lost | Outcome::Cancelled => Verdict::Lost,
+            _ => Verdict::Failed,
+        };
+        match self.scheduler.finished(node, attempt, verdict, runtime, now) {
+            Next::Commit | Next::GiveUp => {
+                self.committing.insert(attempt);
+                self.enqueue(attempt.job, &result, Some((node, attempt)));
+            }
+            Next::Stale if planted::active(planted::STALE_ATTEMPT_COUNTS) => {
+                self.enqueue(attempt.job, &result, Some((node, attempt)));
+            }
+            Next::Again | Next::Stale => self.settle(node, attempt),
+        }
+    }
+
+    fn known_since(&self, attempt: Attempt) -> Duration {
+        let range = self.jobs.get(&attempt.job).and_then(|entry| range_of(entry, attempt.index));
+        range.map(|(_, range)| range.since).unwrap_or_default()
+    }
+
+    fn enqueue(&mut self, job: JobId, result: &TaskResult, holder: Option<(NodeNumber, Attempt)>) {
+        let returned = Returned {
+            job,
+            index: result.index,
+            success: result.outcome.is_success(),
+            result: codec::encode(result),
+        };
+        self.pending.push_back(Pending { returned, holder });
+    }
+
+    fn settle(&mut self, node: NodeNumber, attempt: Attempt) {
+        if let Some(worker) = self.workers.get_mut(&node) {
+            worker.orders.settled.push(attempt);
+        }
+    }
+
+    /// What is due by time.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        let actions = self.scheduler.tick(now);
+        self.perform(actions);
+        let lost: Vec<NodeNumber> =
+            self.workers.keys().copied().filter(|node| !self.scheduler.knows(*node)).collect();
+        for node in lost {
+            self.workers.remove(&node);
+        }
+        let idle = |job: &JobId| self.scheduler.progress(*job).is_none_or(|progress| progress.running == 0);
+        let done: Vec<JobId> = self.halting.iter().copied().filter(idle).collect();
+        for job in done {
+            let waits = self.pending.iter().any(|pending| pending.returned.job == job)
+                || self.committing.iter().any(|attempt| attempt.job == job);
+            if !waits {
+                self.halting.remove(&job);
+                self.to_cancel.push(job);
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        let actions = self.scheduler.take_actions();
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Cancel { node, attempt } => {
+                    self.granted.remove(&attempt);
+                    if let Some(worker) = self.workers.get_mut(&node) {
+                        worker.orders.grants.retain(|grant| grant.attempt != attempt);
+                        worker.orders.cancel.push(attempt);
+                    }
+                }
+                Action::GiveUp { job, index, why } => {
+                    let outcome = match why {
+                        Why::LostTooOften => Outcome::Lost,
+                        Why::NodeAbsent => {
+                            Outcome::NotStarted { why: "the node that it is for has no worker".into() }
+                        }
+                    };
+                    self.enqueue(job, &without_run(index, self.me, outcome), None);
+                }
+            }
+        }
+    }
+
+    /// Gives tasks to the workers that wait for orders, evenly: first what they
+    /// can run at once, one by one in turn, then what they take ahead.
+    pub(crate) fn assign(&mut self, view: &dyn View, waiting: &[NodeNumber], now: Duration) {
+        let mut open: Vec<NodeNumber> = waiting.to_vec();
+        while !open.is_empty() && self.scheduler.has_work() {
+            open.retain(|&node| self.grant_to(view, node, false, now));
+        }
+        let mut open: Vec<NodeNumber> = waiting.to_vec();
+        while !open.is_empty() && self.scheduler.has_work() {
+            open.retain(|&node| self.grant_to(view, node, true, now));
+        }
+        self.act();
+    }
+
+    /// Grants one task; false if the worker gets no more for now.
+    fn grant_to(&mut self, view: &dyn View, node: NodeNumber, ahead: bool, now: Duration) -> bool {
+        let Some(worker) = self.workers.get(&node) else { return false };
+        if worker.size > MAX_ORDERS_BYTES || (ahead && worker.ahead == 0) {
+            return false;
+        }
+        let free = if ahead { worker.registered } else { worker.free };
+        let grants = self.scheduler.pull(node, free, 1, now);
+        let Some(&Grant { attempt, .. }) = grants.first() else { return false };
+        let need = self.jobs.get(&attempt.job).map(|entry| entry.need).unwrap_or_default();
+        if let Some(worker) = self.workers.get_mut(&node) {
+            worker.free = worker.free.minus(need);
+            worker.ahead = worker.ahead.saturating_sub(u32::from(ahead));
+        }
+        self.granted.insert(attempt, now);
+        match self.task(view, attempt) {
+            Ok(task) => self.order(node, Granted { attempt, task }),
+            Err(refusal) => {
+                let why = format!("its range cannot be read: {refusal}");
+                let result = without_run(attempt.index, self.me, Outcome::NotStarted { why });
+                self.scheduler.committed(attempt.job, attempt.index);
+                self.enqueue(attempt.job, &result, None);
+            }
+        }
+        true
+    }
+
+    fn task(&mut self, view: &dyn View, attempt: Attempt) -> Result<Bytes, Refusal> {
+        let missing = || Refusal::Corrupt(format!("task {} of job {}", attempt.index, attempt.job));
+        let entry = self.jobs.get(&attempt.job).ok_or_else(missing)?;
+        let (first, _) = range_of(entry, attempt.index).ok_or_else(missing)?;
+        let tasks = self.cache.range(view, attempt.job, first)?;
+        let at = usize::try_from(attempt.index - first).map_err(|_| missing())?;
+        tasks.get(at).cloned().ok_or_else(missing)
+    }
+
+    fn order(&mut self, node: NodeNumber, granted: Granted) {
+        let job = granted.attempt.job;
+        let spec = self.jobs.get(&job).map(|entry| entry.spec.clone());
+        if let (Some(worker), Some(spec)) = (self.workers.get_mut(&node), spec) {
+            if worker.told.insert(job) {
+                worker.size += spec.len();
+                worker.orders.over.retain(|over| *over != job);
+                worker.orders.jobs.push((job, Encoded(spec)));
+            }
+            worker.size += granted.task.len() + 32;
+            worker.orders.grants.push(granted);
+        }
+    }
+
+    /// What a worker shall do, if there is anything.
+    pub(crate) fn orders(&mut self, node: NodeNumber) -> Option<Orders> {
+        let worker = self.workers.get_mut(&node).filter(|worker| !worker.orders.is_empty())?;
+        worker.size = 0;
+        let mut orders = std::mem::take(&mut worker.orders);
+        orders.reign = self.reign;
+        Some(orders)
+    }
+
+    /// Results to commit together.
+    pub(crate) fn next_commit(&mut self) -> Vec<Pending> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < MAX_COMMIT_RESULTS && bytes < MAX_COMMIT_BYTES {
+            let Some(pending) = self.pending.pop_front() else { break };
+            bytes += pending.returned.result.len();
+            batch.push(pending);
+        }
+        batch
+    }
+
+    /// They are in the log, these or others of the same tasks: whoever holds
+    /// them may let go.
+    pub(crate) fn committed(&mut self, batch: &[Pending]) {
+        for pending in batch {
+            if let Some((node, attempt)) = pending.holder {
+                self.committing.remove(&attempt);
+                self.settle(node, attempt);
+            }
+        }
+    }
+
+    /// A job that shall be cancelled in the log.
+    pub(crate) fn next_cancel(&mut self) -> Option<JobId> {
+        self.to_cancel.pop()
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn range_of(entry: &Entry, index: u64) -> Option<(u64, Range)> {
+    let (first, range) = entry.ranges.range(..=index).next_back()?;
+    (index < first + u64::from(range.count)).then_some((*first, *range))
+}
+
+fn facts(spec: &JobSpec) -> JobFacts {
+    JobFacts {
+        user: spec.user.clone(),
+        priority: spec.priority,
+        weight: spec.weight,
+        retries: spec.retries,
+        need: spec.resources.into(),
+        backups: spec.backups,
+    }
+}
+
+/// The result of a task that did not run to its end anywhere.
+fn without_run(index: u64, node: NodeNumber, outcome: Outcome) -> TaskResult {
+    TaskResult {
+        index,
+        attempt: 0,
+        node,
+        outcome,
+        stdout: Output::default(),
+        stderr: Output::default(),
+        value: Output::default(),
+        started_ms: 0,
+        stamps: Stamps::default(),
+    }
+}

@@ -1,0 +1,148 @@
+//! What workers and the master tell each other, over the lane for requests.
+//! Encoded by [`crate::codec`].
+//!
+//! A worker sends beats: what it holds, what has ended, what it could take. The
+//! master answers at once if there is something to do, and else holds the
+//! answer back for a while; at most two beats of a worker are under way, and a
+//! newer one releases the one before it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use trine_transport::Service;
+use trine_types::NodeNumber;
+
+use crate::spec::{Attempt, JobId, Resources, TaskResult};
+
+/// Calls of this room.
+pub const SERVICE: Service = Service(0x80);
+
+/// Longest that a master holds an answer back; a worker's sign of life.
+pub const HOLD: Duration = Duration::from_millis(400);
+
+/// Longest wait for an answer beyond what the other side may hold it.
+pub const PASSING: Duration = Duration::from_secs(1);
+
+/// Results in one beat, at most, by count and bytes.
+pub const MAX_BEAT_RESULTS: usize = 1_024;
+/// See [`MAX_BEAT_RESULTS`].
+pub const MAX_BEAT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of tasks in one answer, about.
+pub const MAX_ORDERS_BYTES: usize = 4 * 1024 * 1024;
+
+/// A question to another node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// A worker tells of itself.
+    Beat(Box<Beat>),
+    /// Results of a job from the `from`th on; the answer waits for some.
+    Results {
+        /// Which job.
+        job: JobId,
+        /// How many to pass over.
+        from: u64,
+        /// See [`crate::command::Query::Results`].
+        bytes: u32,
+        /// How long the answer may be held back.
+        patience_ms: u32,
+    },
+    /// A part of an output that the node kept.
+    Kept {
+        /// Of all of it.
+        hash: [u8; 32],
+        /// From which byte on.
+        from: u64,
+    },
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Told {
+    /// This node is not the master; perhaps that one is.
+    NotMaster(Option<NodeNumber>),
+    /// What a worker shall do.
+    Orders(Box<Orders>),
+    /// See [`crate::command::Results`], encoded as the group answers it.
+    Results(#[serde(with = "crate::binary")] Bytes),
+    /// Bytes of an output; none: it is not here, or there is no more.
+    Kept(#[serde(with = "crate::binary")] Bytes),
+}
+
+/// What a worker tells of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Beat {
+    /// The master that it believes to speak to; 0: it does not know any. It is
+    /// told who is, and then tells everything again.
+    pub reign: u64,
+    /// What it can run side by side.
+    pub slots: Resources,
+    /// What of that is free.
+    pub free: Resources,
+    /// How many more tasks it would take than it can run now: short ones, so
+    /// that it is not idle while it asks for more.
+    pub ahead: u32,
+    /// Everything that it holds, queued or running.
+    pub held: Vec<Held>,
+    /// What has ended since.
+    pub ended: Vec<Ended>,
+}
+
+/// A task that a worker holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// For how long it has been running; `None`: it waits there.
+    pub elapsed: Option<Duration>,
+}
+
+/// An attempt that has ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub attempt: Attempt,
+    /// How.
+    pub result: TaskResult,
+}
+
+/// What a worker shall do.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Orders {
+    /// Who says so. If the beat was for another master, this is all.
+    pub reign: u64,
+    /// Jobs that it will need to know, with their [`crate::spec::JobSpec`]s,
+    /// encoded.
+    pub jobs: Vec<(JobId, crate::command::Encoded)>,
+    /// Tasks to run.
+    pub grants: Vec<Granted>,
+    /// Attempts to kill, or not to begin.
+    pub cancel: Vec<Attempt>,
+    /// Results that it need not keep any more.
+    pub settled: Vec<Attempt>,
+    /// Jobs that are over.
+    pub over: Vec<JobId>,
+}
+
+impl Orders {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+            && self.grants.is_empty()
+            && self.cancel.is_empty()
+            && self.settled.is_empty()
+            && self.over.is_empty()
+    }
+}
+
+/// A task to run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Granted {
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// Its [`crate::spec::TaskSpec`], encoded.
+    #[serde(with = "crate::binary")]
+    pub task: Bytes,
+}

@@ -1,0 +1,32 @@
+//! The tasks of this room on one node: the door for other nodes' questions, the
+//! master (asleep unless this node leads group `jobs`), the worker, and the
+//! processes that it executes.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::handle::Shared;
+
+mod door;
+mod master;
+pub mod process;
+mod reaper;
+pub mod shelf;
+mod worker;
+
+pub(crate) use door::Door;
+pub(crate) use master::Event;
+pub use reaper::{Reaper, reap};
+
+/// Beats that may wait for the master's task: two of each worker of the largest
+/// cluster, generously.
+const EVENTS: usize = 256;
+
+/// Starts all of them; they end with `stop`.
+pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
+    let (events, inbox) = mpsc::channel(EVENTS);
+    shared.endpoint.serve(crate::messages::SERVICE, Arc::new(Door::new(shared.clone(), events)));
+    tokio::spawn(master::run(shared.clone(), inbox, stop.clone()));
+    tokio::spawn(worker::run(shared.clone(), stop.clone()));
+}

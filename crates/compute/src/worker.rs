@@ -1,0 +1,272 @@
+//! A worker's rules: what it holds, what it starts next, what it tells the
+//! master. Pure: time is an argument, bodies run elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use trine_types::NodeNumber;
+
+use crate::body::{Assigned, Ran};
+use crate::codec;
+use crate::messages::{Beat, Ended, Granted, Held, MAX_BEAT_BYTES, MAX_BEAT_RESULTS, Orders};
+use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult, TaskSpec};
+
+/// Most processes and interpreters at once, whatever little they take.
+const MAX_RUNNING: usize = 1_024;
+/// A worker takes tasks ahead for about so long: enough to hide the way to the
+/// master and back.
+const AHEAD: Duration = Duration::from_millis(20);
+/// Most tasks that are taken ahead.
+const MAX_AHEAD: u32 = 128;
+/// A worker with more results that are not committed takes no more tasks.
+const MAX_UNSETTLED: usize = 8_192;
+/// The same in bytes.
+const MAX_UNSETTLED_BYTES: usize = 64 * 1024 * 1024;
+
+struct Waiting {
+    granted: Granted,
+    since: Duration,
+}
+
+struct Running {
+    need: Resources,
+    received: Duration,
+    started: Duration,
+    started_ms: u64,
+}
+
+struct Kept {
+    ended: Ended,
+    at: Duration,
+}
+
+/// See the module.
+pub(crate) struct Worker {
+    me: NodeNumber,
+    slots: Resources,
+    reign: u64,
+    jobs: BTreeMap<JobId, Arc<JobSpec>>,
+    over: BTreeSet<JobId>,
+    waiting: VecDeque<Waiting>,
+    running: BTreeMap<Attempt, Running>,
+    kept: BTreeMap<Attempt, Kept>,
+    kept_bytes: usize,
+    unsent: VecDeque<Attempt>,
+    /// How long bodies take lately.
+    typical: Option<Duration>,
+}
+
+impl Worker {
+    pub(crate) fn new(me: NodeNumber, slots: Resources) -> Self {
+        Self {
+            me,
+            slots,
+            reign: 0,
+            jobs: BTreeMap::new(),
+            over: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            kept_bytes: 0,
+            unsent: VecDeque::new(),
+            typical: None,
+        }
+    }
+
+    /// Whether something has ended that the master does not know.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// The attempts that run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = Attempt> + '_ {
+        self.running.keys().copied()
+    }
+
+    fn free(&self) -> Resources {
+        let mut free = self.slots;
+        for running in self.running.values() {
+            free.cpu_milli = free.cpu_milli.saturating_sub(running.need.cpu_milli);
+            free.memory_bytes = free.memory_bytes.saturating_sub(running.need.memory_bytes);
+        }
+        free
+    }
+
+    /// What the master shall know; what has ended counts as sent.
+    pub(crate) fn beat(&mut self, now: Duration) -> Beat {
+        let full = self.kept.len() >= MAX_UNSETTLED || self.kept_bytes >= MAX_UNSETTLED_BYTES;
+        let mut free = if full { Resources { cpu_milli: 0, memory_bytes: 0 } } else { self.free() };
+        for waiting in &self.waiting {
+            let need = self.need(waiting.granted.attempt.job);
+            free.cpu_milli = free.cpu_milli.saturating_sub(need.cpu_milli);
+            free.memory_bytes = free.memory_bytes.saturating_sub(need.memory_bytes);
+        }
+        let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+        let ahead = if full { 0 } else { self.ahead().saturating_sub(waiting) };
+        let ended = if self.reign == 0 { Vec::new() } else { self.take_ended(now) };
+        let running = self.running.iter().map(|(attempt, running)| Held {
+            attempt: *attempt,
+            elapsed: Some(now.saturating_sub(running.started)),
+        });
+        let queued =
+            self.waiting.iter().map(|waiting| Held { attempt: waiting.granted.attempt, elapsed: None });
+        // What could not be sent yet, is not lost.
+        let ending = self.unsent.iter().map(|attempt| Held { attempt: *attempt, elapsed: None });
+        let held = running.chain(queued).chain(ending).collect();
+        Beat { reign: self.reign, slots: self.slots, free, ahead, held, ended }
+    }
+
+    fn take_ended(&mut self, now: Duration) -> Vec<Ended> {
+        let (mut ended, mut bytes) = (Vec::new(), 0);
+        while ended.len() < MAX_BEAT_RESULTS && bytes < MAX_BEAT_BYTES {
+            let Some(attempt) = self.unsent.pop_front() else { break };
+            let Some(kept) = self.kept.get(&attempt) else { continue };
+            let mut told = kept.ended.clone();
+            told.result.stamps.returned = micros(now.saturating_sub(kept.at));
+            bytes += size(&told.result);
+            ended.push(told);
+        }
+        ended
+    }
+
+    /// How many tasks it is worth to have at hand: none that take long, since
+    /// another worker may be free for them sooner.
+    fn ahead(&self) -> u32 {
+        let Some(typical) = self.typical.filter(|typical| *typical < AHEAD) else { return 0 };
+        let side_by_side = (self.slots.cpu_milli / 1_000).max(1);
+        let rounds = AHEAD.as_micros() / typical.as_micros().max(1);
+        u32::try_from(rounds).unwrap_or(MAX_AHEAD).saturating_mul(side_by_side).clamp(1, MAX_AHEAD)
+    }
+
+    /// The answer did not come, or from somebody who is not the master: whoever
+    /// is, is told everything again.
+    pub(crate) fn lost_master(&mut self) {
+        self.reign = 0;
+    }
+
+    /// Somebody answers as the master. True if that is another one than before.
+    pub(crate) fn meet(&mut self, reign: u64) -> bool {
+        if self.reign == reign {
+            return false;
+        }
+        self.reign = reign;
+        self.unsent = self.kept.keys().copied().collect();
+        true
+    }
+
+    /// Does what the master says; returns the attempts to kill.
+    pub(crate) fn obey(&mut self, orders: Orders, now: Duration) -> Vec<Attempt> {
+        for attempt in orders.settled {
+            if let Some(kept) = self.kept.remove(&attempt) {
+                self.kept_bytes = self.kept_bytes.saturating_sub(size(&kept.ended.result));
+            }
+        }
+        for (job, spec) in orders.jobs {
+            self.over.remove(&job);
+            if let Ok(spec) = codec::decode::<JobSpec>(&spec.0, "job") {
+                self.jobs.insert(job, Arc::new(spec));
+            }
+        }
+        for granted in orders.grants {
+            self.waiting.push_back(Waiting { granted, since: now });
+        }
+        let mut kill = Vec::new();
+        for attempt in orders.cancel {
+            self.waiting.retain(|waiting| waiting.granted.attempt != attempt);
+            if self.running.contains_key(&attempt) {
+                kill.push(attempt);
+            }
+        }
+        self.over.extend(orders.over);
+        self.forget_jobs();
+        kill
+    }
+
+    fn forget_jobs(&mut self) {
+        let Self { over, jobs, running, waiting, .. } = self;
+        over.retain(|job| {
+            let used = running.keys().any(|attempt| attempt.job == *job)
+                || waiting.iter().any(|waiting| waiting.granted.attempt.job == *job);
+            if !used {
+                jobs.remove(job);
+            }
+            used
+        });
+    }
+
+    fn need(&self, job: JobId) -> Resources {
+        self.jobs.get(&job).map(|spec| spec.resources).unwrap_or_default()
+    }
+
+    /// The next task to start, if there is one and room for it. Tasks start in
+    /// the order in which they came; one that needs more than there is runs
+    /// alone.
+    pub(crate) fn next(&mut self, now: Duration, wall_ms: u64) -> Option<Assigned> {
+        while self.running.len() < MAX_RUNNING {
+            let attempt = self.waiting.front()?.granted.attempt;
+            let (need, free) = (self.need(attempt.job), self.free());
+            let fits = need.cpu_milli <= free.cpu_milli && need.memory_bytes <= free.memory_bytes;
+            if !fits && !self.running.is_empty() {
+                return None;
+            }
+            let Waiting { granted, since } = self.waiting.pop_front()?;
+            let task = codec::decode::<TaskSpec>(&granted.task, "task");
+            let run = Running { need, received: since, started: now, started_ms: wall_ms };
+            self.running.insert(attempt, run);
+            match (task, self.jobs.get(&attempt.job)) {
+                (Ok(task), Some(job)) => return Some(Assigned { attempt, job: job.clone(), task }),
+                (Ok(_), None) => self.ended(attempt, Ran::only(Outcome::Lost), now),
+                (Err(error), _) => {
+                    let why = error.to_string();
+                    self.ended(attempt, Ran::only(Outcome::NotStarted { why }), now);
+                }
+            }
+        }
+        None
+    }
+
+    /// A body has ended. What nobody wants any more is kept, too, until the
+    /// master says so.
+    pub(crate) fn ended(&mut self, attempt: Attempt, ran: Ran, now: Duration) {
+        let Some(run) = self.running.remove(&attempt) else { return };
+        let executed = now.saturating_sub(run.started);
+        self.typical = Some(self.typical.map_or(executed, |typical| (typical * 7 + executed) / 8));
+        let result = TaskResult {
+            index: attempt.index,
+            attempt: attempt.attempt,
+            node: self.me,
+            outcome: ran.outcome,
+            stdout: ran.stdout,
+            stderr: ran.stderr,
+            value: ran.value,
+            started_ms: run.started_ms,
+            stamps: Stamps {
+                prepared: micros(run.started.saturating_sub(run.received)),
+                executed: micros(executed),
+                ..Stamps::default()
+            },
+        };
+        self.kept_bytes += size(&result);
+        self.kept.insert(attempt, Kept { ended: Ended { attempt, result }, at: now });
+        self.unsent.push_back(attempt);
+        self.forget_jobs();
+    }
+
+    /// The timeout of a task that has begun.
+    pub(crate) fn timeout(&self, attempt: Attempt) -> Option<Duration> {
+        self.jobs.get(&attempt.job).and_then(|job| job.timeout())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn size(result: &TaskResult) -> usize {
+    let inline = |output: &Output| match output {
+        Output::Inline(bytes) => bytes.len(),
+        Output::Kept { .. } => 0,
+    };
+    256 + inline(&result.stdout) + inline(&result.stderr) + inline(&result.value)
+}
