@@ -524,3 +524,6 @@ fn without_run(index: u64, node: NodeNumber, outcome: Outcome) -> TaskResult {
         stamps: Stamps::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,3 +270,6 @@ fn size(result: &TaskResult) -> usize {
     };
     256 + inline(&result.stdout) + inline(&result.stderr) + inline(&result.value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use trine_transport::{EndpointConfig, SimConfig, SimNet, Ticket, Transport};
 use trine_types::{GroupId, NodeNumber};
 
 /// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 struct Cluster {
     net: SimNet,
@@ -88,7 +88,7 @@ async fn start(net: &SimNet, folder: &Path, number: u64, ticket: Option<Ticket>)
             hands: hands(folder, number),
         },
     };
-    within("the node starts", Node::start(parts)).await.expect("the node starts")
+    within("the node starts", Box::pin(Node::start(parts))).await.expect("the node starts")
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -98,10 +98,10 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 async fn cluster(folder: &Path) -> Cluster {
     let net = SimNet::new(1, SimConfig::default());
     drop(net.spawn_driver());
-    let mut nodes = vec![start(&net, folder, 1, None).await];
+    let mut nodes = vec![Box::pin(start(&net, folder, 1, None)).await];
     for number in 2..=3 {
         let ticket = within("a ticket", nodes[0].cluster.issue_ticket(LIMIT, 1)).await.expect("issued");
-        nodes.push(start(&net, folder, number, Some(ticket)).await);
+        nodes.push(Box::pin(start(&net, folder, number, Some(ticket))).await);
     }
     for node in &nodes {
         within("replicas settle", node.cluster.settled(3)).await;

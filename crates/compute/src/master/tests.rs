@@ -1,0 +1,127 @@
+//! Stories of a master over rows and beats, without a network.
+
+use std::sync::Arc;
+
+use trine_storage::Keyspace;
+
+use super::*;
+use crate::command::{Answer, Command};
+use crate::messages::Held;
+use crate::spec::Resources;
+use crate::state::tests::{append, create, rows, run};
+
+const ONE: NodeNumber = NodeNumber(1);
+const TWO: NodeNumber = NodeNumber(2);
+
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn reign(rows: &Arc<dyn Keyspace>, reign: u64, workers: &[NodeNumber], now: Duration) -> Master {
+    let config = schedule::Config { backups: false, ..schedule::Config::default() };
+    Master::take_over((reign, ONE), config, &**rows, workers.iter().copied(), now).expect("rows decode")
+}
+
+fn beat(master: &Master, held: &[Attempt], ended: Vec<Ended>) -> Beat {
+    let slots = Resources { cpu_milli: 2_000, memory_bytes: 0 };
+    let busy = u32::try_from(held.len()).unwrap_or(u32::MAX) * 1_000;
+    let free = Resources { cpu_milli: 2_000_u32.saturating_sub(busy), memory_bytes: 0 };
+    let held = held.iter().map(|attempt| Held { attempt: *attempt, elapsed: Some(at(1)) }).collect();
+    Beat { reign: master.reign(), slots, free, ahead: 0, held, ended }
+}
+
+fn ended(attempt: Attempt, code: u8) -> Ended {
+    let mut result = without_run(attempt.index, TWO, Outcome::Exited { code });
+    result.attempt = attempt.attempt;
+    Ended { attempt, result }
+}
+
+fn grants(master: &mut Master, rows: &Arc<dyn Keyspace>, node: NodeNumber, now: Duration) -> Vec<Attempt> {
+    master.assign(&**rows, &[node], now);
+    let orders = master.orders(node).unwrap_or_default();
+    orders.grants.iter().map(|granted| granted.attempt).collect()
+}
+
+/// Commits what waits; returns how many results count.
+fn commit(master: &mut Master, rows: &Arc<dyn Keyspace>) -> usize {
+    let batch = master.next_commit();
+    let results = batch.iter().map(|pending| pending.returned.clone()).collect();
+    let Ok(Answer::Committed(answers)) = run(rows, Command::Commit { results }) else { panic!("committed") };
+    master.committed(&batch);
+    answers.iter().filter(|answer| **answer == crate::command::Committed::Counts).count()
+}
+
+#[test]
+fn a_task_goes_to_a_worker_and_its_result_into_the_log() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 3).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    let stranger = Beat { reign: 0, ..beat(&master, &[], vec![]) };
+    assert!(!master.beat(TWO, stranger, at(1)), "it must hear first who the master is");
+    assert!(master.beat(TWO, beat(&master, &[], vec![]), at(1)));
+    let first = grants(&mut master, &rows, TWO, at(2));
+    assert_eq!(first.iter().map(|attempt| attempt.index).collect::<Vec<_>>(), [0, 1], "two slots");
+    let done = ended(first[0], 0);
+    assert!(master.beat(TWO, beat(&master, &first[1..], vec![done.clone()]), at(12)));
+    assert_eq!(grants(&mut master, &rows, TWO, at(12)).len(), 1);
+    // Told again before it is committed, it is no news and not settled either.
+    master.beat(TWO, beat(&master, &first[1..], vec![done]), at(13));
+    assert!(master.orders(TWO).is_none_or(|orders| orders.settled.is_empty()));
+    assert_eq!(commit(&mut master, &rows), 1);
+    assert_eq!(master.orders(TWO).map(|orders| orders.settled), Some(vec![first[0]]));
+    assert_eq!(commit(&mut master, &rows), 0);
+}
+
+#[test]
+fn a_new_master_learns_what_runs_and_gives_it_to_nobody_else() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 2).expect("added");
+    let mut old = reign(&rows, 7, &[], at(0));
+    old.beat(TWO, beat(&old, &[], vec![]), at(1));
+    let running = grants(&mut old, &rows, TWO, at(1));
+    assert_eq!(running.len(), 2);
+    let mut new = reign(&rows, 8, &[TWO, ONE], at(0));
+    new.beat(ONE, beat(&new, &[], vec![]), at(1));
+    assert_eq!(grants(&mut new, &rows, ONE, at(1)), [], "it waits for what the other one tells");
+    new.beat(TWO, beat(&new, &running, vec![]), at(2));
+    assert_eq!(grants(&mut new, &rows, ONE, at(3)), []);
+    new.beat(TWO, beat(&new, &[], running.iter().map(|attempt| ended(*attempt, 0)).collect()), at(9));
+    assert_eq!(commit(&mut new, &rows), 2);
+    // What the old one had collected, too, changes nothing.
+    old.beat(TWO, beat(&old, &[], running.iter().map(|attempt| ended(*attempt, 1)).collect()), at(9));
+    assert_eq!(commit(&mut old, &rows), 0);
+}
+
+#[test]
+fn a_silent_worker_s_tasks_go_to_another() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 1).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    master.beat(TWO, beat(&master, &[], vec![]), at(1));
+    assert_eq!(grants(&mut master, &rows, TWO, at(1)).len(), 1);
+    let mut again = Vec::new();
+    for ms in (100..2_000).step_by(100) {
+        master.beat(ONE, beat(&master, &again, vec![]), at(ms));
+        master.tick(at(ms));
+        again.extend(grants(&mut master, &rows, ONE, at(ms)));
+    }
+    assert_eq!(again.iter().map(|attempt| (attempt.index, attempt.attempt)).collect::<Vec<_>>(), [(0, 2)]);
+}
+
+#[test]
+fn what_ends_in_the_log_ends_at_the_workers() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 2).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    master.beat(TWO, beat(&master, &[], vec![]), at(1));
+    let running = grants(&mut master, &rows, TWO, at(1));
+    run(&rows, Command::Cancel { job }).expect("cancelled");
+    master.follow(&*rows, at(2)).expect("rows decode");
+    let orders = master.orders(TWO).expect("something to do");
+    assert_eq!(orders.cancel, running);
+    assert_eq!((orders.over, master.live_jobs()), (vec![job], 0));
+}

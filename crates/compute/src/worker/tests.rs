@@ -1,0 +1,88 @@
+//! Stories of a worker that is told what to do.
+
+use super::*;
+use crate::command::Encoded;
+
+const JOB: JobId = JobId(1);
+
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn attempt(index: u64) -> Attempt {
+    Attempt { job: JOB, index, attempt: 1 }
+}
+
+fn orders(indexes: &[u64]) -> Orders {
+    let granted =
+        |index: &u64| Granted { attempt: attempt(*index), task: codec::encode(&TaskSpec::process(["true"])) };
+    Orders {
+        reign: 7,
+        jobs: vec![(JOB, Encoded(codec::encode(&JobSpec::default())))],
+        grants: indexes.iter().map(granted).collect(),
+        ..Orders::default()
+    }
+}
+
+fn worker() -> Worker {
+    let mut worker = Worker::new(NodeNumber(3), Resources { cpu_milli: 2_000, memory_bytes: 0 });
+    assert!(worker.meet(7));
+    worker
+}
+
+fn start_all(worker: &mut Worker, now: Duration) -> Vec<u64> {
+    std::iter::from_fn(|| worker.next(now, 0)).map(|assigned| assigned.attempt.index).collect()
+}
+
+#[test]
+fn tasks_start_in_order_as_slots_are_free() {
+    let mut worker = worker();
+    assert_eq!(worker.obey(orders(&[0, 1, 2]), at(0)), []);
+    assert_eq!(start_all(&mut worker, at(1)), [0, 1]);
+    assert_eq!(worker.beat(at(1)).free.cpu_milli, 0);
+    worker.ended(attempt(0), Ran::only(Outcome::Exited { code: 0 }), at(5));
+    assert_eq!(start_all(&mut worker, at(5)), [2]);
+    let ended = worker.beat(at(9)).ended;
+    let stamps = ended[0].result.stamps;
+    assert_eq!((stamps.prepared, stamps.executed, stamps.returned), (1_000, 4_000, 4_000));
+}
+
+#[test]
+fn a_result_is_kept_until_it_is_settled_and_told_to_each_master() {
+    let mut worker = worker();
+    worker.obey(orders(&[0]), at(0));
+    start_all(&mut worker, at(0));
+    worker.ended(attempt(0), Ran::only(Outcome::Exited { code: 0 }), at(1));
+    assert_eq!(worker.beat(at(1)).ended.len(), 1);
+    assert!(!worker.has_news());
+    worker.lost_master();
+    assert_eq!(worker.beat(at(2)).reign, 0);
+    assert!(worker.meet(8) && worker.has_news());
+    assert_eq!(worker.beat(at(3)).ended.len(), 1);
+    worker.obey(Orders { reign: 8, settled: vec![attempt(0)], ..Orders::default() }, at(4));
+    assert!(worker.meet(9));
+    assert_eq!(worker.beat(at(5)).ended, []);
+}
+
+#[test]
+fn what_is_cancelled_is_not_begun_or_killed() {
+    let mut worker = worker();
+    worker.obey(orders(&[0, 1, 2]), at(0));
+    start_all(&mut worker, at(0));
+    let cancel = Orders { reign: 7, cancel: vec![attempt(1), attempt(2)], ..Orders::default() };
+    assert_eq!(worker.obey(cancel, at(1)), [attempt(1)]);
+    worker.ended(attempt(1), Ran::only(Outcome::Cancelled), at(2));
+    assert_eq!(start_all(&mut worker, at(2)), Vec::<u64>::new());
+}
+
+#[test]
+fn only_short_tasks_are_taken_ahead() {
+    let mut worker = worker();
+    assert_eq!(worker.beat(at(0)).ahead, 0, "nothing is known yet");
+    for (index, took) in [(0, 1), (1, 500)] {
+        worker.obey(orders(&[index]), at(0));
+        start_all(&mut worker, at(0));
+        worker.ended(attempt(index), Ran::only(Outcome::Exited { code: 0 }), at(took));
+        assert_eq!(worker.beat(at(took)).ahead > 0, took == 1);
+    }
+}
