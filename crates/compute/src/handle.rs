@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -13,6 +14,7 @@ use trine_replication::{ProposeError, Replication};
 use trine_transport::{Endpoint, Lane};
 use trine_types::{Clock, Entropy, GroupId, NodeId, NodeNumber};
 
+use crate::blobs::Blobs;
 use crate::body::{Bodies, Hands};
 use crate::codec::{self, RangeError};
 use crate::command::{Answer, Command, JobView, Progress, Query, Refusal, Results, Tasks};
@@ -30,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between attempts to submit when too much is waiting.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a node that has no results yet holds its answer back.
-const RESULTS_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RESULTS_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of results that are asked for at once.
 const RESULTS_BYTES: u32 = 1024 * 1024;
 /// Pause before the next node is asked for results.
@@ -286,15 +288,34 @@ impl Compute {
     /// # Errors
     /// [`ComputeError::NotThere`].
     pub async fn kept(&self, node: NodeNumber, hash: [u8; 32], from: u64) -> Result<Bytes, ComputeError> {
-        let missing = ComputeError::NotThere(node);
-        let id = self.shared.meta.borrow().nodes.get(&node).map(|node| node.id);
-        let Some(id) = id else { return Err(missing) };
-        let ask = codec::encode(&Ask::Kept { hash, from });
-        let answer = self.shared.endpoint.call(id, Lane::Bulk, SERVICE, ask, RESULTS_PATIENCE).await;
-        match answer.map(|answer| codec::decode::<Told>(&answer, "answer")) {
-            Ok(Ok(Told::Kept(part))) => Ok(part),
-            _ => Err(missing),
-        }
+        self.blobs().part(node, hash, from).await
+    }
+
+    /// Blobs and kept outputs of all nodes.
+    #[must_use]
+    pub fn blobs(&self) -> Blobs {
+        Blobs::new(self.shared.clone())
+    }
+
+    /// Where this node puts blobs.
+    #[must_use]
+    pub fn shelf(&self) -> &Shelf {
+        &self.shared.shelf
+    }
+
+    /// The workers that answer, and what each can run side by side.
+    pub async fn workers(&self) -> Vec<(NodeNumber, Resources)> {
+        let nodes: Vec<_> =
+            self.shared.meta.borrow().nodes.iter().map(|(number, node)| (*number, node.id)).collect();
+        let ask = codec::encode(&Ask::Slots);
+        let asked = nodes.into_iter().map(async |(number, id)| {
+            let answer = self.shared.endpoint.call(id, Lane::Request, SERVICE, ask.clone(), PASSING).await;
+            match codec::decode(&answer.ok()?, "answer") {
+                Ok(Told::Slots(slots)) if slots.cpu_milli > 0 => Some((number, slots)),
+                _ => None,
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 }
 

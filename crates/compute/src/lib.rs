@@ -32,10 +32,12 @@
 //! | [`body`] | the seam between a worker and what executes a task |
 //! | `guide` | where the master is |
 //! | [`handle`], [`error`] | [`Compute`], what other rooms hold |
+//! | [`blobs`] | large arguments and outputs, wherever they are |
 //! | [`run`] | the tasks: door, master, worker, processes, kept outputs |
 //! | [`planted`] | the bugs that the simulator must catch |
 
 pub mod binary;
+pub mod blobs;
 pub mod body;
 pub mod codec;
 pub mod command;

@@ -48,6 +48,8 @@ pub enum Ask {
         /// How long the answer may be held back.
         patience_ms: u32,
     },
+    /// What the node can run side by side.
+    Slots,
     /// A part of an output that the node kept.
     Kept {
         /// Of all of it.
@@ -66,6 +68,8 @@ pub enum Told {
     Orders(Box<Orders>),
     /// See [`crate::command::Results`], encoded as the group answers it.
     Results(#[serde(with = "crate::binary")] Bytes),
+    /// What this node can run side by side.
+    Slots(Resources),
     /// Bytes of an output; none: it is not here, or there is no more.
     Kept(#[serde(with = "crate::binary")] Bytes),
 }

@@ -14,15 +14,18 @@
 //! | [`frame`] | the bytes between node and interpreter, drawn |
 //! | [`payload`] | the only part of a pickled call that a node looks at |
 //! | [`interpreter`] | one child: its start, its process group, its end |
+//! | [`body`] | tasks that are functions, for the worker |
 //! | [`pool`] | which are idle, and for whom |
 //! | [`run`] | one call, from the first byte to the last |
 //! | `worker.py` | the other side, given to `python3 -c` |
 
+pub mod body;
 pub mod frame;
 pub mod interpreter;
 pub mod payload;
 pub mod pool;
 pub mod run;
 
+pub use body::{Functions, Settings};
 pub use pool::{Call, Interpreters, Place};
 pub use run::Ended;

@@ -250,6 +250,16 @@ impl TaskSpec {
         Self { pin: None, work: Work::Process { argv, stdin: None, env: Vec::new() } }
     }
 
+    /// The blobs that have to be at the worker before it begins.
+    #[must_use]
+    pub fn blobs(&self) -> &[[u8; 32]] {
+        match &self.work {
+            Work::Process { stdin: Some(Input::Blob(hash)), .. } => std::slice::from_ref(hash),
+            Work::Process { .. } => &[],
+            Work::Python { blobs, .. } => blobs,
+        }
+    }
+
     /// Whether it can be a task of a job of this kind. Its size is judged
     /// where it is encoded.
     ///

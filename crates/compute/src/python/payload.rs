@@ -18,6 +18,8 @@ const MAGIC: &[u8] = b"TRN1";
 pub struct Front {
     /// The interpreter that pickled it.
     pub python: (u8, u8),
+    /// Calls after which an interpreter ends; 0: it does not.
+    pub max_calls: u32,
 }
 
 /// Reads the front; `None` if it is no payload, or one that is shorter than it
@@ -27,12 +29,13 @@ pub fn front(payload: &[u8]) -> Option<Front> {
     if payload.len() < HEAD || !payload.starts_with(MAGIC) {
         return None;
     }
-    let length = |at: usize| {
+    let number = |at: usize| {
         let bytes = payload[at..at + 4].try_into().expect("it is four bytes long");
-        u32::from_le_bytes(bytes) as usize
+        u32::from_le_bytes(bytes)
     };
-    let parts = length(12).checked_add(length(16))?;
-    (payload.len() - HEAD >= parts).then_some(Front { python: (payload[4], payload[5]) })
+    let parts = (number(12) as usize).checked_add(number(16) as usize)?;
+    let front = Front { python: (payload[4], payload[5]), max_calls: number(8) };
+    (payload.len() - HEAD >= parts).then_some(front)
 }
 
 #[cfg(test)]
@@ -41,8 +44,8 @@ mod tests {
 
     #[test]
     fn the_front_is_read_and_nonsense_refused() {
-        let mut payload = b"TRN1\x03\x0d\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00fn".to_vec();
-        assert_eq!(front(&payload), Some(Front { python: (3, 13) }));
+        let mut payload = b"TRN1\x03\x0d\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00fn".to_vec();
+        assert_eq!(front(&payload), Some(Front { python: (3, 13), max_calls: 5 }));
         payload.pop();
         assert_eq!(front(&payload), None);
         assert_eq!(front(b""), None);

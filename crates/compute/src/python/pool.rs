@@ -2,8 +2,7 @@
 //! decided by the worker's slots; here is only bounded how many stay warm.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +56,18 @@ pub fn program(version: &str, env: &[(String, String)]) -> String {
 
 type Idle = BTreeMap<Place, Vec<Interpreter>>;
 
+/// Interpreters that may be gone.
+pub(super) struct Forgetful {
+    idle: Weak<Mutex<Idle>>,
+    node: String,
+}
+
+impl Forgetful {
+    pub(super) fn upgrade(&self) -> Option<Interpreters> {
+        Some(Interpreters { idle: self.idle.upgrade()?, node: self.node.clone() })
+    }
+}
+
 /// The interpreters of a node; a cheap clone.
 #[derive(Clone)]
 pub struct Interpreters {
@@ -94,13 +105,18 @@ impl Interpreters {
         ended
     }
 
-    /// Ends those that were idle for too long, and those of jobs that are over.
-    pub fn sweep(&self, is_over: impl Fn(JobId) -> bool) {
+    /// Ends those that were idle for `limit`.
+    pub fn sweep(&self, limit: Duration) {
         let mut idle = self.lock();
-        idle.retain(|place, interpreters| {
-            interpreters.retain(|interpreter| interpreter.idle_since.elapsed() < IDLE_LIMIT);
-            !interpreters.is_empty() && !place.job.is_some_and(&is_over)
+        idle.retain(|_, interpreters| {
+            interpreters.retain(|interpreter| interpreter.idle_since.elapsed() < limit);
+            !interpreters.is_empty()
         });
+    }
+
+    /// For a task that sweeps as long as there are interpreters.
+    pub(super) fn downgrade(&self) -> Forgetful {
+        Forgetful { idle: Arc::downgrade(&self.idle), node: self.node.clone() }
     }
 
     /// How many are idle.
@@ -170,12 +186,6 @@ impl Interpreters {
         }
         Ok(interpreter)
     }
-}
-
-/// Where interpreters run whose job does not say where.
-#[must_use]
-pub fn scratch() -> PathBuf {
-    std::env::temp_dir()
 }
 
 #[cfg(test)]

@@ -4,13 +4,17 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::frame::{self, Hello, Said};
 use super::interpreter::{Interpreter, START_LIMIT};
+use super::pool::{IDLE_LIMIT, Interpreters};
+use crate::body::Stop;
 use crate::spec::Outcome;
 
 /// Most bytes that are kept of what one call prints, of each stream; what is
@@ -18,6 +22,41 @@ use crate::spec::Outcome;
 pub const MAX_PRINTED_BYTES: usize = 1024 * 1024;
 /// Bytes read from a pipe at once.
 pub(super) const PIPE_BYTES: usize = 16 * 1024;
+
+/// How often idle interpreters are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Ends interpreters that were idle for too long, as long as the pool lives.
+pub(super) fn sweep(pool: &Interpreters) {
+    let pool = pool.downgrade();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let Some(pool) = pool.upgrade() else { return };
+            pool.sweep(IDLE_LIMIT);
+        }
+    });
+}
+
+/// What `work` gives, unless there is a reason to stop it before.
+pub(super) async fn unless_stopped<T>(
+    work: impl Future<Output = T>,
+    mut stop: watch::Receiver<Option<Stop>>,
+) -> Result<T, Stop> {
+    let stopped = async {
+        let reason = stop.wait_for(Option::is_some).await.map(|reason| *reason);
+        match reason {
+            Ok(reason) => reason.unwrap_or(Stop::Cancelled),
+            // The worker is gone: this future is about to be dropped.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        stop = stopped => Err(stop),
+        done = work => Ok(done),
+    }
+}
 
 /// Brings blobs.
 pub trait Blobs: Send + Sync {

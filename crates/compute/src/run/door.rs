@@ -62,6 +62,7 @@ impl Handler for Door {
                 let patience = Duration::from_millis(patience_ms.into()).min(MAX_PATIENCE);
                 results(self.shared.clone(), (job, from, bytes), patience).boxed()
             }
+            Ask::Slots => told(&Told::Slots(self.shared.slots)),
             Ask::Kept { hash, from } => {
                 let read = self.shared.shelf.read(hash, from);
                 async move { Ok(codec::encode(&Told::Kept(read.await))) }.boxed()

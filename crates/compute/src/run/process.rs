@@ -21,6 +21,7 @@ use trine_types::NodeNumber;
 
 use super::reaper::{Reaper, kill_group};
 use super::shelf::{Shelf, Spill};
+use crate::blobs;
 use crate::body::{Assigned, Body, Ran, Stop};
 use crate::limits::MAX_INLINE_BYTES;
 use crate::spec::{Input, Outcome, Output, Work};
@@ -287,19 +288,8 @@ async fn stdin(settings: &Settings, task: &Assigned) -> Result<Option<bytes::Byt
     match stdin {
         Input::Inline(bytes) => Ok(Some(bytes.clone())),
         Input::Blob(hash) => {
-            let mut all = bytes::BytesMut::new();
-            loop {
-                let part = settings.shelf.read(*hash, all.len() as u64).await;
-                if part.is_empty() {
-                    break;
-                }
-                all.extend_from_slice(&part);
-            }
-            if blake3::hash(&all).as_bytes() == hash {
-                Ok(Some(all.freeze()))
-            } else {
-                Err("its input is not on this node".into())
-            }
+            let all = blobs::whole(&settings.shelf, *hash).await;
+            all.map(Some).ok_or_else(|| "its input is not on this node".into())
         }
     }
 }

@@ -52,6 +52,13 @@ impl Shelf {
         Some(self.folder.as_ref()?.join(blake3::Hash::from_bytes(hash).to_hex().as_str()))
     }
 
+    /// Whether it is here. One look at the file system, for tasks that share a
+    /// blob.
+    #[must_use]
+    pub fn has(&self, hash: [u8; 32]) -> bool {
+        self.path(hash).is_some_and(|path| path.is_file())
+    }
+
     /// A part of an output from byte `from` on; nothing if it is not here, or
     /// ends there.
     pub fn read(&self, hash: [u8; 32], from: u64) -> BoxFuture<'static, Bytes> {

@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until};
 use trine_transport::{CallError, Lane};
 use trine_types::NodeNumber;
 
-use crate::body::{Assigned, Ran, Stop};
+use crate::blobs::Blobs;
+use crate::body::{Assigned, Bodies, Ran, Stop};
 use crate::codec;
 use crate::guide::Guide;
 use crate::handle::Shared;
@@ -111,8 +112,28 @@ impl Hands {
         }
     }
 
+    /// The body, after the blobs that it names are here.
     fn body(&self, assigned: Assigned, stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
-        let bodies = &self.shared.bodies;
+        let named = assigned.task.blobs().to_vec();
+        let bodies = self.shared.bodies.clone();
+        if named.is_empty() {
+            return Self::execute(&bodies, assigned, stop);
+        }
+        let blobs = Blobs::new(self.shared.clone());
+        async move {
+            match blobs.bring(&named).await {
+                Ok(()) => Self::execute(&bodies, assigned, stop).await,
+                Err(why) => Ran::only(Outcome::NotStarted { why }),
+            }
+        }
+        .boxed()
+    }
+
+    fn execute(
+        bodies: &Bodies,
+        assigned: Assigned,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> BoxFuture<'static, Ran> {
         match (&assigned.job.body, &bodies.python) {
             (BodyKind::Process, _) => bodies.process.run(assigned, stop),
             (BodyKind::Python { .. }, Some(python)) => python.run(assigned, stop),
