@@ -16,10 +16,12 @@
 //! | [`guard`] | credentials: the seam, the token file, the price of a wrong guess |
 //! | [`routes`] | the table of what can be asked, and the OpenAPI document made of it |
 //! | [`api`] | from a route to the node's answer |
+//! | [`jobs`] | the same for jobs: submitting, following, blobs |
 //! | [`metrics`] | what Prometheus scrapes |
 
 pub mod api;
 pub mod guard;
+pub mod jobs;
 pub mod limits;
 pub mod metrics;
 pub mod origin;

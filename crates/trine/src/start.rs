@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::http::HttpServer;
 use crate::http::api::Api;
 use crate::http::guard::{ClusterTokens, Gate, NodeToken};
+use crate::http::jobs::Jobs;
 use crate::http::limits::{self, HttpLimits};
 use crate::http::metrics::node::NodeMeasures;
 use crate::http::site::Site;
@@ -249,6 +250,7 @@ impl Admin {
         let tokens = Arc::new(ClusterTokens::new(Arc::new(node.logins.clone())));
         let gate = Gate::new(vec![self.token.clone(), tokens]);
         let api = Api::new(control.clone(), Arc::new(measures), gate, config.name.clone());
+        let api = api.with_jobs(Jobs::new(node.compute.clone()));
         self.site.go_on(Arc::new(api));
         self.control.go_on(control);
     }

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::guard::{Denied, Gate};
+use super::guard::{Caller, Denied, Gate};
+use super::jobs::Jobs;
 use super::metrics::{Family, encode};
 use super::origin;
 use super::routes::{self, Found, LiveReport, METRICS_TYPE, ReadyReport, TicketRequest, What};
@@ -33,6 +34,7 @@ pub struct Api {
     control: Arc<dyn Control>,
     measured: Arc<dyn Measured>,
     gate: Gate,
+    jobs: Option<Jobs>,
     name: String,
     document: Bytes,
 }
@@ -45,7 +47,13 @@ impl Api {
     /// for whoever `gate` lets in. The node may be asked by its `name`.
     pub fn new(control: Arc<dyn Control>, measured: Arc<dyn Measured>, gate: Gate, name: String) -> Self {
         let document = routes::document().to_string().into();
-        Self { control, measured, gate, name, document }
+        Self { control, measured, gate, jobs: None, name, document }
+    }
+
+    /// The same, with jobs.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Jobs) -> Self {
+        Self { jobs: Some(jobs), ..self }
     }
 
     async fn reply(&self, asked: Asked) -> Reply {
@@ -64,6 +72,15 @@ impl Api {
         };
         match found {
             Found::Route(route, argument) => {
+                if let What::Jobs(what) = route.what {
+                    return match &self.jobs {
+                        Some(jobs) => jobs.reply(&caller, what, &argument, asked).await,
+                        None => no_jobs(),
+                    };
+                }
+                if !caller.rights.is_admin() {
+                    return no_right(&caller);
+                }
                 if route.method != "GET" {
                     let (by, peer) = (&caller.name, asked.peer);
                     tracing::info!(%by, %peer, method = route.method, path = asked.path(), "admin action");
@@ -104,6 +121,7 @@ impl Api {
             What::Metrics => {
                 return Reply::new(StatusCode::OK, METRICS_TYPE, encode(self.measured.families()));
             }
+            What::Jobs(_) => return no_jobs(),
             What::Status => Request::Status {},
             What::Nodes => Request::Nodes {},
             What::Peers => Request::Peers {},
@@ -128,6 +146,18 @@ impl Site for Api {
     fn answer(&self, asked: Asked) -> BoxFuture<'_, Reply> {
         Box::pin(self.reply(asked))
     }
+}
+
+fn no_jobs() -> Reply {
+    let refusal = Refusal::new("this node takes no jobs").hint("ask another node");
+    Reply::refusal(StatusCode::SERVICE_UNAVAILABLE, &refusal)
+}
+
+fn no_right(caller: &Caller) -> Reply {
+    let refusal = Refusal::new(format!("{} may use jobs, not administer", caller.name))
+        .hint("ask with a credential that has the right `admin`")
+        .kind(RefusalKind::Denied);
+    Reply::refusal(StatusCode::FORBIDDEN, &refusal)
 }
 
 /// An answer without the admin socket's envelope: the path says what it is.

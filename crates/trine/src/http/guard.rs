@@ -21,7 +21,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use tokio::sync::Semaphore;
 use trine_front::login::{Credential, Login, LoginRefused};
-use trine_types::Entropy;
+use trine_types::{Entropy, Rights, Rule};
 
 /// Name of the token file in a data directory.
 pub const TOKEN_NAME: &str = "admin.token";
@@ -39,12 +39,15 @@ const TOKEN_BYTES: usize = 32;
 pub struct Caller {
     /// A name for the log of admin actions.
     pub name: String,
+    /// What it may do.
+    pub rights: Rights,
 }
 
 /// Knows credentials. Several guards may stand at one door.
 pub trait Guard: Send + Sync + 'static {
     /// Whose credential it is, if this guard knows it and it gives the right
-    /// to administer. Takes the same time whatever part of it is wrong.
+    /// to administer or to use jobs. Takes the same time whatever part of it is
+    /// wrong.
     ///
     /// # Errors
     /// [`Denied::Wrong`] if it does not know it; [`Denied::TooMany`] if it
@@ -59,7 +62,7 @@ pub enum Denied {
     #[error("this needs a credential")]
     Missing,
     /// Nobody knows the credential.
-    #[error("the credential is wrong or gives no right to administer")]
+    #[error("the credential is wrong or gives no right to administer or to use jobs")]
     Wrong,
     /// Too many wrong ones are being judged.
     #[error("too many wrong credentials at once")]
@@ -134,13 +137,13 @@ impl NodeToken {
 impl Guard for NodeToken {
     fn admit<'a>(&'a self, credential: &'a str, _source: IpAddr) -> BoxFuture<'a, Result<Caller, Denied>> {
         let known = blake3::hash(credential.as_bytes()) == self.hash;
-        let caller = Caller { name: TOKEN_NAME.to_owned() };
+        let caller = Caller { name: TOKEN_NAME.to_owned(), rights: Rights::everything() };
         Box::pin(std::future::ready(if known { Ok(caller) } else { Err(Denied::Wrong) }))
     }
 }
 
 /// The tokens and users (`NAME:PASSWORD`) of the cluster, those that have the
-/// right to administer.
+/// right to administer or to use jobs.
 pub struct ClusterTokens {
     login: Arc<dyn Login>,
 }
@@ -162,8 +165,8 @@ impl Guard for ClusterTokens {
                 None => Credential::Token(credential.to_owned()),
             };
             match self.login.login(source, shown).await {
-                Ok(principal) if principal.rights.is_admin() => {
-                    Ok(Caller { name: principal.name.to_string() })
+                Ok(principal) if has_business(&principal.rights) => {
+                    Ok(Caller { name: principal.name.to_string(), rights: (*principal.rights).clone() })
                 }
                 Ok(_) | Err(LoginRefused::Wrong) => Err(Denied::Wrong),
                 Err(LoginRefused::Slowed(_) | LoginRefused::Busy | LoginRefused::NotReady) => {
@@ -172,6 +175,12 @@ impl Guard for ClusterTokens {
             }
         })
     }
+}
+
+/// Whether there is anything that rights like these allow to ask here.
+fn has_business(rights: &Rights) -> bool {
+    let jobs = |rule: &Rule| matches!(rule, Rule::Everything | Rule::Data | Rule::Jobs(_));
+    rights.is_admin() || rights.allowed().any(jobs)
 }
 
 /// Where the token of the node in `data` is.
@@ -270,7 +279,8 @@ mod tests {
             (admitted, begin.elapsed())
         };
         let (guesses, (admitted, after)) = tokio::join!(futures::future::join_all(guesses), admitted);
-        assert_eq!(admitted, Ok(Caller { name: TOKEN_NAME.to_owned() }));
+        let node = Caller { name: TOKEN_NAME.to_owned(), rights: Rights::everything() };
+        assert_eq!(admitted, Ok(node));
         assert_eq!(after, Duration::ZERO);
         assert_eq!(begin.elapsed().as_millis(), WRONG_PAUSE.as_millis());
         let count = |denied| guesses.iter().filter(|guess| **guess == Err(denied)).count();

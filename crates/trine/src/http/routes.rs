@@ -47,6 +47,37 @@ pub enum What {
     Tokens,
     /// The audit log.
     Audit,
+    /// Something about jobs.
+    Jobs(OfJobs),
+}
+
+/// What a request about jobs wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfJobs {
+    /// The jobs.
+    List,
+    /// One job.
+    Show,
+    /// A new job.
+    Create,
+    /// More tasks for it.
+    Add,
+    /// Its tasks, as they were submitted.
+    Tasks,
+    /// Its last task was sent.
+    Close,
+    /// What is not done shall not be done.
+    Cancel,
+    /// It and its results may go.
+    Forget,
+    /// The results, as they are committed.
+    Results,
+    /// The workers and their slots.
+    Workers,
+    /// A blob for tasks.
+    Put,
+    /// A blob, or kept output.
+    Get,
 }
 
 /// How a type is described.
@@ -78,6 +109,15 @@ pub struct Route {
 impl Route {
     const fn get(path: &'static str, what: What, summary: &'static str, gives: Gives) -> Self {
         Self { method: "GET", path, what, open: false, summary, takes: None, gives }
+    }
+
+    /// A route about jobs. `takes` and `gives` are described in `docs/jobs.md`.
+    const fn job(method: &'static str, path: &'static str, what: OfJobs, summary: &'static str) -> Self {
+        let gives = match what {
+            OfJobs::Tasks | OfJobs::Results | OfJobs::Get => Gives::Text("application/octet-stream"),
+            _ => Gives::Json(anything),
+        };
+        Self { method, path, what: What::Jobs(what), open: false, summary, takes: None, gives }
     }
 
     const fn open(self) -> Self {
@@ -190,6 +230,29 @@ pub const ROUTES: &[Route] = &[
         "Who changed what, the last actions first",
         Gives::Json(SchemaGenerator::subschema_for::<Vec<AuditReport>>),
     ),
+    Route::job("GET", "/v1/jobs", OfJobs::List, "The jobs, the newest first"),
+    Route::job("POST", "/v1/jobs", OfJobs::Create, "A new job, durable when this answers"),
+    Route::job("GET", "/v1/jobs/{job}", OfJobs::Show, "A job: what it is and how far it is"),
+    Route::job("DELETE", "/v1/jobs/{job}", OfJobs::Forget, "Forget a job that is over, and its results"),
+    Route::job("POST", "/v1/jobs/{job}/tasks", OfJobs::Add, "More tasks, durable when this answers"),
+    Route::job(
+        "GET",
+        "/v1/jobs/{job}/tasks",
+        OfJobs::Tasks,
+        "Some tasks from one on, as they were submitted",
+    ),
+    Route::job("POST", "/v1/jobs/{job}/close", OfJobs::Close, "No more tasks come"),
+    Route::job("POST", "/v1/jobs/{job}/cancel", OfJobs::Cancel, "What is not done shall not be done"),
+    Route::job(
+        "GET",
+        "/v1/jobs/{job}/results",
+        OfJobs::Results,
+        "Results as they are committed, until the end",
+    ),
+    Route::job("GET", "/v1/workers", OfJobs::Workers, "The workers and what they have to give"),
+    Route::job("POST", "/v1/blobs", OfJobs::Put, "A large argument; answers its BLAKE3"),
+    Route::job("PUT", "/v1/blobs/{hash}", OfJobs::Put, "The same, by its BLAKE3"),
+    Route::job("GET", "/v1/blobs/{hash}", OfJobs::Get, "A blob, or output that was kept at a node"),
 ];
 
 fn anything(_: &mut SchemaGenerator) -> Schema {
@@ -227,9 +290,10 @@ pub fn find(method: &str, path: &str) -> Found {
 fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     match pattern.split_once('{') {
         None => (pattern == path).then_some(""),
-        Some((before, _)) => {
-            let rest = path.strip_prefix(before)?;
-            (!rest.is_empty() && !rest.contains('/')).then_some(rest)
+        Some((before, after)) => {
+            let (_, after) = after.split_once('}')?;
+            let found = path.strip_prefix(before)?.strip_suffix(after)?;
+            (!found.is_empty() && !found.contains('/')).then_some(found)
         }
     }
 }
@@ -272,6 +336,13 @@ pub fn document() -> Value {
     })
 }
 
+fn operation_id(route: &Route) -> String {
+    match route.what {
+        What::Jobs(what) => format!("{}Jobs{what:?}", route.method.to_ascii_lowercase()),
+        what => format!("{what:?}"),
+    }
+}
+
 fn operation(route: &Route, refused: &Value, generator: &mut SchemaGenerator) -> Value {
     let content = match route.gives {
         Gives::Json(describe) => json!({"application/json": {"schema": describe(generator)}}),
@@ -279,7 +350,7 @@ fn operation(route: &Route, refused: &Value, generator: &mut SchemaGenerator) ->
     };
     let mut operation = json!({
         "summary": route.summary,
-        "operationId": format!("{:?}", route.what),
+        "operationId": operation_id(route),
         "responses": {"200": {"description": "Done", "content": content}, "default": refused},
     });
     if let Some(describe) = route.takes {
@@ -287,11 +358,17 @@ fn operation(route: &Route, refused: &Value, generator: &mut SchemaGenerator) ->
             json!({"content": {"application/json": {"schema": describe(generator)}}, "required": false});
     }
     if let Some((_, name)) = route.path.split_once('{') {
+        let name = name.split('}').next().unwrap_or_default();
+        let what = match name {
+            "job" => "The job's number",
+            "hash" => "64 hexadecimal digits",
+            _ => "Number (n3 or 3), name, or the first characters of the id",
+        };
         operation["parameters"] = json!([{
-            "name": name.trim_end_matches('}'),
+            "name": name,
             "in": "path",
             "required": true,
-            "description": "Number (n3 or 3), name, or the first characters of the id",
+            "description": what,
             "schema": {"type": "string"},
         }]);
     }
@@ -318,6 +395,9 @@ mod tests {
     fn requests_find_their_route() {
         assert_eq!(what("GET", "/v1/nodes"), Some(What::Nodes));
         assert!(matches!(find("DELETE", "/v1/nodes/n2"), Found::Route(_, node) if node == "n2"));
+        assert_eq!(what("POST", "/v1/jobs/7/close"), Some(What::Jobs(OfJobs::Close)));
+        assert!(matches!(find("GET", "/v1/jobs/7/results"), Found::Route(_, job) if job == "7"));
+        assert!(matches!(find("GET", "/v1/jobs//results"), Found::Nothing));
         assert!(matches!(find("POST", "/v1/nodes"), Found::OtherMethods(allowed) if allowed == "GET"));
         for nothing in ["", "/", "/v1", "/v1/", "/v1/nodes/", "/v1/nodes/a/b", "/v1/status/", "//v1/status"] {
             assert!(matches!(find("GET", nothing), Found::Nothing), "{nothing}");

@@ -1,13 +1,17 @@
 //! What an HTTP door serves: a request whose body is read within limits, a
-//! reply that is whole in memory, and the trait between door and answers.
+//! reply that is whole in memory or made while it is read, and the trait between
+//! door and answers.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use futures::stream::{BoxStream, StreamExt};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
@@ -46,6 +50,40 @@ impl Asked {
         self.head.uri.path()
     }
 
+    /// The value of `name` in the query, as it stands there.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let pairs = self.head.uri.query()?.split('&');
+        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Takes bodies of other bounds than the door's.
+    #[must_use]
+    pub fn within(self, max_body_bytes: usize, body_limit: Duration) -> Self {
+        Self { max_body_bytes, body_limit, ..self }
+    }
+
+    /// The next piece of the body, `None` at its end; for bodies that should not
+    /// be whole in memory. Each piece may take as long as a whole body.
+    ///
+    /// # Errors
+    /// As [`Asked::body`].
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, Reply> {
+        loop {
+            let frame = match tokio::time::timeout(self.body_limit, self.body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Err(broken_off(&error)),
+                Err(_) => return Err(too_slow(self.body_limit)),
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            let Some(left) = self.max_body_bytes.checked_sub(piece.len()) else {
+                return Err(too_large("what this takes"));
+            };
+            self.max_body_bytes = left;
+            return Ok(Some(piece));
+        }
+    }
+
     /// Reads the body to its end.
     ///
     /// # Errors
@@ -55,31 +93,50 @@ impl Asked {
         match tokio::time::timeout(self.body_limit, reading).await {
             Ok(Ok(read)) => Ok(read.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let what = format!("a body is at most {} bytes", self.max_body_bytes);
-                Err(Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, &Refusal::new(what)).closing())
+                Err(too_large(format_args!("{} bytes", self.max_body_bytes)))
             }
-            Ok(Err(error)) => {
-                let what = format!("the body cannot be read: {error}");
-                Err(Reply::refusal(StatusCode::BAD_REQUEST, &Refusal::new(what)).closing())
-            }
-            Err(_) => {
-                let what = format!("the body took more than {} s", self.body_limit.as_secs());
-                Err(Reply::refusal(StatusCode::REQUEST_TIMEOUT, &Refusal::new(what)).closing())
-            }
+            Ok(Err(error)) => Err(broken_off(&error)),
+            Err(_) => Err(too_slow(self.body_limit)),
         }
     }
 }
 
-/// One reply, whole in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+fn too_large(limit: impl fmt::Display) -> Reply {
+    let what = format!("a body is at most {limit}");
+    Reply::refusal(StatusCode::PAYLOAD_TOO_LARGE, &Refusal::new(what)).closing()
+}
+
+fn broken_off(error: &dyn fmt::Display) -> Reply {
+    let what = format!("the body cannot be read: {error}");
+    Reply::refusal(StatusCode::BAD_REQUEST, &Refusal::new(what)).closing()
+}
+
+fn too_slow(limit: Duration) -> Reply {
+    let what = format!("the body took more than {} s", limit.as_secs());
+    Reply::refusal(StatusCode::REQUEST_TIMEOUT, &Refusal::new(what)).closing()
+}
+
+/// A body that is made while it is read. An error breaks the connection off, so
+/// that nobody takes what came before for all of it.
+pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
+
+/// One reply.
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
     /// What the body is.
     pub content_type: &'static str,
-    /// The body.
+    /// The body, if it is whole in memory.
     pub body: Bytes,
+    pieces: Option<Pieces>,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Reply");
+        shown.field("status", &self.status).field("body", &self.body).finish_non_exhaustive()
+    }
 }
 
 /// `{"error": …}`, as the command line prints it with `--json`.
@@ -93,7 +150,13 @@ impl Reply {
     /// A reply of any kind.
     #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type, body: body.into(), headers: Vec::new() }
+        Self { status, content_type, body: body.into(), pieces: None, headers: Vec::new() }
+    }
+
+    /// A body that is made while it is read.
+    #[must_use]
+    pub fn streamed(content_type: &'static str, pieces: Pieces) -> Self {
+        Self { pieces: Some(pieces), ..Self::new(StatusCode::OK, content_type, Bytes::new()) }
     }
 
     /// A report as JSON.
@@ -132,8 +195,14 @@ impl Reply {
         self.header(hyper::header::CONNECTION, HeaderValue::from_static("close"))
     }
 
-    pub(super) fn into_response(self) -> Response<http_body_util::Full<Bytes>> {
-        let mut response = Response::new(http_body_util::Full::new(self.body));
+    pub(super) fn into_response(self) -> Response<Sent> {
+        let mut response = Response::new(match self.pieces {
+            None => Either::Left(Full::new(self.body)),
+            Some(pieces) => {
+                let frames: Frames = pieces.map(|piece| piece.map(Frame::data)).boxed();
+                Either::Right(StreamBody::new(frames))
+            }
+        });
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
@@ -146,6 +215,10 @@ impl Reply {
         response
     }
 }
+
+type Frames = BoxStream<'static, io::Result<Frame<Bytes>>>;
+/// The body of a response.
+pub(super) type Sent = Either<Full<Bytes>, StreamBody<Frames>>;
 
 /// What kind of refusal a status is.
 fn kind_of(status: StatusCode) -> RefusalKind {

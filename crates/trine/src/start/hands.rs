@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use trine_compute::Resources;
 use trine_compute::body::{Bodies, Hands};
+use trine_compute::python::{self, Functions};
 use trine_compute::run::Reaper;
 use trine_compute::run::process::{Processes, Settings};
 use trine_compute::run::shelf::Shelf;
@@ -38,15 +39,23 @@ pub(super) fn of_node(
     let shelf = Shelf::open(&folder.join("kept")).map_err(|error| cannot(&error))?;
     let program = std::env::current_exe().map_err(|error| cannot(&error))?;
     let reaper = Reaper::start(program, vec!["reaper".into()]).map_err(|error| cannot(&error))?;
+    let env = environment(redis, doors);
+    let functions = Functions::new(python::Settings {
+        node: number.to_string(),
+        scratch: folder.join("python"),
+        env: env.clone(),
+        shelf: shelf.clone(),
+    });
+    let functions = functions.map_err(|error| cannot(&error))?;
     let processes = Processes::new(Settings {
         number,
         scratch: folder.join("run"),
-        env: environment(redis, doors),
+        env,
         shelf: shelf.clone(),
         reaper: Some(reaper),
     });
     let process = Arc::new(processes.map_err(|error| cannot(&error))?);
-    Ok(Hands { slots: slots(), bodies: Bodies { process, python: None }, shelf })
+    Ok(Hands { slots: slots(), bodies: Bodies { process, python: Some(Arc::new(functions)) }, shelf })
 }
 
 /// All processors and all memory of the machine.
