@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import redis
@@ -26,6 +26,7 @@ class Cluster:
     pids: list[int]
     nats: list[int]
     data: str = ""
+    admin: list[int] = field(default_factory=list)
 
 
 def free_ports(count: int) -> int:
@@ -59,9 +60,9 @@ def running():
         log.seek(0)
         raise RuntimeError(f"trine dev ended with {dev.wait()}: {log.read()[-4000:]}")
     doors = json.loads(line)
-    ports = {surface: [int(door[surface].rsplit(":", 1)[1]) for door in doors] for surface in ("redis", "nats")}
+    ports = {surface: [int(door[surface].rsplit(":", 1)[1]) for door in doors] for surface in ("redis", "nats", "admin")}
     try:
-        yield Cluster(ports["redis"], [door["pid"] for door in doors], ports["nats"], data)
+        yield Cluster(ports["redis"], [door["pid"] for door in doors], ports["nats"], data, ports["admin"])
     finally:
         dev.send_signal(signal.SIGTERM)
         dev.wait(timeout=30)

@@ -1,7 +1,8 @@
-//! `cargo xtask conformance nats`: the tests that a client library carries,
-//! run unmodified against the product. They come from crates.io when they are
-//! needed and are never committed; what they want of a server is started by a
-//! small crate of ours in place of the one that they were written with.
+//! `cargo xtask conformance TOPIC`: the tests of others, run unmodified against
+//! the product. `nats`: those that a client library carries; they come from
+//! crates.io when they are needed and are never committed; what they want of a
+//! server is started by a small crate of ours in place of the one that they were
+//! written with. [`compute`]: those of Python itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::{Table, Value};
+
+mod compute;
 
 use crate::command::{Trouble, cargo, product, root, run, target};
 use crate::parts::{Count, Part};
@@ -34,12 +37,15 @@ impl Part for Conformance {
     }
 
     fn run(&self) -> Result<Count, Trouble> {
-        let score = nats(None, true)?;
-        Ok(Count {
-            passed: score.of(Outcome::Passed).count() as u64,
-            failed: score.surprises().count() as u64,
-            report: score.report(),
-        })
+        let mut count = Count::default();
+        for score in [nats(None, true)?, compute::compute(None, true)?] {
+            count.add(&Count {
+                passed: score.of(Outcome::Passed).count() as u64,
+                failed: score.surprises().count() as u64,
+                report: score.report(),
+            });
+        }
+        Ok(count)
     }
 }
 
@@ -63,6 +69,8 @@ enum Outcome {
 /// How each test ended.
 #[derive(Debug)]
 struct Score {
+    suite: &'static str,
+    list: &'static str,
     outcomes: BTreeMap<String, Outcome>,
     expected: BTreeMap<String, String>,
     skipped: BTreeMap<String, String>,
@@ -105,7 +113,7 @@ impl Score {
         for (test, reason) in &self.expected {
             match self.outcomes.get(test) {
                 Some(Outcome::Failed) => writeln!(report, "failed  {test}: {reason}"),
-                Some(_) => writeln!(report, "passes  {test}: take it off {LIST}"),
+                Some(_) => writeln!(report, "passes  {test}: take it off {}", self.list),
                 None => Ok(()),
             }
             .unwrap_or_default();
@@ -119,7 +127,8 @@ impl Score {
         let [passed, failed, skipped] = counts;
         let _ = writeln!(
             report,
-            "async-nats: {passed} passed, {failed} failed, {skipped} skipped ({:.1} % of those run)",
+            "{}: {passed} passed, {failed} failed, {skipped} skipped ({:.1} % of those run)",
+            self.suite,
             self.share()
         );
         report
@@ -138,8 +147,9 @@ pub(crate) fn verdict(wanted: f64) -> Result<(bool, String), Trouble> {
 }
 
 /// Runs the tests and prints how they ended; whether that is as the list says.
-pub(crate) fn report(only: Option<&str>, share: bool) -> bool {
-    match nats(only, share) {
+pub(crate) fn report(topic: &str, only: Option<&str>, share: bool) -> bool {
+    let score = if topic == "compute" { compute::compute(only, share) } else { nats(only, share) };
+    match score {
         Ok(score) => {
             print!("{}", score.report());
             score.holds()
@@ -163,6 +173,8 @@ fn nats(only: Option<&str>, share: bool) -> Result<Score, Trouble> {
     let program = link(&home)?;
     let package = obtain(&list, &home)?;
     let mut score = Score {
+        suite: "async-nats",
+        list: LIST,
         outcomes: BTreeMap::new(),
         expected: list.expected.clone(),
         skipped: list.skipped.clone(),

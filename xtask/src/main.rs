@@ -71,11 +71,11 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
-    /// Runs the tests that a client library carries against the product.
+    /// Runs the tests of others against the product.
     Conformance {
-        /// Whose clients.
-        #[arg(value_parser = ["nats"])]
-        protocol: String,
+        /// Of what: NATS's clients, Python's executors.
+        #[arg(value_parser = ["nats", "compute"])]
+        topic: String,
         /// Only tests whose name holds this word.
         #[arg(long)]
         only: Option<String>,
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Command::Bench { topic } if topic == "peers" => told(&bench::peers::peers()),
         Command::Bench { .. } => told(&bench::database()),
         Command::Accept { topic, only, long } => accept::accept(&topic, only.as_deref(), long),
-        Command::Conformance { only, share, .. } => conformance::report(only.as_deref(), share),
+        Command::Conformance { topic, only, share } => conformance::report(&topic, only.as_deref(), share),
         Command::Fix => check::fix(),
         Command::Tidy { root } => tidy::report(root.as_deref().unwrap_or(command::root())),
     };
