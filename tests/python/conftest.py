@@ -14,8 +14,14 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import sys
+
 import pytest
 import redis
+
+# Nodes execute functions with this interpreter, and tests use the client of this checkout.
+os.environ.setdefault("TRINE_PYTHON", sys.executable)
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "clients", "python"))
 
 
 @dataclass(frozen=True)
