@@ -100,12 +100,31 @@ impl Scheduler {
     /// `free` and into what it registered. An unknown node gets nothing; see
     /// [`Self::knows`].
     pub fn pull(&mut self, node: NodeNumber, free: Slots, limit: usize, now: Duration) -> Vec<Grant> {
+        self.pull_for(node, (free, true), limit, now)
+    }
+
+    /// As [`Self::pull`], for what the worker takes ahead and cannot start yet:
+    /// a backup that waited there would help nobody.
+    pub fn prefetch(&mut self, node: NodeNumber, free: Slots, limit: usize, now: Duration) -> Vec<Grant> {
+        self.pull_for(node, (free, false), limit, now)
+    }
+
+    fn pull_for(
+        &mut self,
+        node: NodeNumber,
+        (free, at_once): (Slots, bool),
+        limit: usize,
+        now: Duration,
+    ) -> Vec<Grant> {
         self.release_hold(now);
         let mut grants = Vec::new();
         let Some(worker) = self.workers.heard(node, now) else { return grants };
         let mut room = worker.room(free);
         while grants.len() < limit.min(MAX_GRANTS) {
             let Some((id, index, backup)) = self.choose(node, room, now) else { break };
+            if backup && !at_once {
+                break;
+            }
             let Some(grant) = self.grant(id, index, node, backup, now) else { break };
             room = room.minus(self.jobs.get(&id).map_or(Slots::NONE, Job::need));
             grants.push(grant);

@@ -175,6 +175,7 @@ fn a_straggler_gets_a_backup_and_the_first_result_wins() {
         scheduler.heard(A, secs(second));
     }
     beat(&mut scheduler, &[A, B], secs(4));
+    assert!(scheduler.prefetch(B, CORE, 8, secs(4)).is_empty(), "it would wait there");
     let grants = pull(&mut scheduler, B, secs(4));
     let backup = one(&grants);
     assert!(grants[0].backup && backup.index == slow.index);
