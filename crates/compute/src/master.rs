@@ -410,7 +410,11 @@ impl Master {
             return false;
         }
         let free = if ahead { worker.registered } else { worker.free };
-        let grants = self.scheduler.pull(node, free, 1, now);
+        let grants = if ahead {
+            self.scheduler.prefetch(node, free, 1, now)
+        } else {
+            self.scheduler.pull(node, free, 1, now)
+        };
         let Some(&Grant { attempt, .. }) = grants.first() else { return false };
         let need = self.jobs.get(&attempt.job).map(|entry| entry.need).unwrap_or_default();
         if let Some(worker) = self.workers.get_mut(&node) {
