@@ -39,7 +39,18 @@ def main(arguments):
         for script in ("cpython.py", "users.py"):
             command = [sys.executable, os.path.join(HERE, script), address, word, *arguments]
             failed |= subprocess.run(command).returncode
+        if not arguments or "joblib" in arguments:
+            failed |= joblib_tests(address, word)
     return failed
+
+
+def joblib_tests(address, word):
+    """Those of joblib's own tests of parallelism that take a backend, with ours."""
+    ours = "(trine or Trine)" + (" and " + word if word else "")
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", "--tb=short", "-p", "joblib_plugin", "-p",
+               "no:cacheprovider", "-k", ours, "--pyargs", "joblib.test.test_parallel"]
+    environment = dict(os.environ, TRINE_ADDRESS=address, PYTHONPATH=HERE)
+    return subprocess.run(command, env=environment).returncode
 
 
 if __name__ == "__main__":
