@@ -119,12 +119,6 @@ impl Template {
         self.words.iter().flatten().any(|piece| !matches!(piece, Piece::Text(_)))
     }
 
-    /// Whether it names the slot, which only the worker knows.
-    #[must_use]
-    pub fn names_slot(&self) -> bool {
-        self.words.iter().flatten().any(|piece| *piece == Piece::Slot)
-    }
-
     /// The line of task number `sequence`, which counts from 1.
     #[must_use]
     pub fn fill(&self, sequence: u64, args: &[Arg]) -> Line {
@@ -369,7 +363,6 @@ mod tests {
         let line = template.expect("a template").fill(1, &args(&["x"]));
         let parts = [b"echo a".to_vec(), b"b x ".to_vec(), Vec::new()];
         assert_eq!(line.parts, parts);
-        assert!(!Template::command(&args(&["echo", "{#}"]), b"{}", false).expect("a template").names_slot());
     }
 
     proptest! {

@@ -2,13 +2,14 @@
 //! of its own, its output collected within bounds, the whole group killed at
 //! its end.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -54,6 +55,7 @@ pub struct Settings {
 /// See the module.
 pub struct Processes {
     settings: Arc<Settings>,
+    seats: Seats,
 }
 
 impl Processes {
@@ -68,17 +70,45 @@ impl Processes {
             _ => {}
         }
         std::fs::create_dir_all(&settings.scratch)?;
-        Ok(Self { settings: Arc::new(settings) })
+        Ok(Self { settings: Arc::new(settings), seats: Seats::default() })
+    }
+}
+
+/// The numbers of the tasks that run here, from 1: a new one gets the smallest
+/// that is free, so that they can share out what there is one of per slot.
+#[derive(Debug, Clone, Default)]
+struct Seats {
+    // Given back when a task's future is dropped, wherever that is.
+    taken: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+struct Seat {
+    number: u32,
+    seats: Seats,
+}
+
+impl Seats {
+    fn take(&self) -> Seat {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = (1..=u32::MAX).find(|number| !taken.contains(number)).unwrap_or(u32::MAX);
+        taken.insert(number);
+        Seat { number, seats: self.clone() }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
     }
 }
 
 impl Body for Processes {
     fn run(&self, task: Assigned, stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
-        let settings = self.settings.clone();
+        let (settings, seat) = (self.settings.clone(), self.seats.take());
         async move {
             let scratch = Scratch::new(&settings.scratch, &task);
             match scratch {
-                Ok(scratch) => Box::pin(execute(&settings, &task, &scratch.0, stop)).await,
+                Ok(scratch) => Box::pin(execute(&settings, &task, (&scratch.0, &seat), stop)).await,
                 Err(error) => not_started(format!("no directory for the task: {error}")),
             }
         }
@@ -131,7 +161,7 @@ impl Drop for Group {
     }
 }
 
-fn command(settings: &Settings, task: &Assigned, scratch: &Path) -> Option<Command> {
+fn command(settings: &Settings, task: &Assigned, (scratch, seat): (&Path, &Seat)) -> Option<Command> {
     let Work::Process { argv, env, .. } = &task.task.work else { return None };
     let (program, arguments) = argv.split_first()?;
     let mut command = Command::new(OsStr::from_bytes(program));
@@ -141,6 +171,7 @@ fn command(settings: &Settings, task: &Assigned, scratch: &Path) -> Option<Comma
         ("TRINE_TASK", attempt.index.to_string()),
         ("TRINE_ATTEMPT", attempt.attempt.to_string()),
         ("TRINE_NODE", settings.number.0.to_string()),
+        ("TRINE_SLOT", seat.number.to_string()),
         ("TMPDIR", scratch.display().to_string()),
     ];
     command
@@ -161,10 +192,10 @@ fn command(settings: &Settings, task: &Assigned, scratch: &Path) -> Option<Comma
 async fn execute(
     settings: &Settings,
     task: &Assigned,
-    scratch: &Path,
+    place: (&Path, &Seat),
     mut stop: watch::Receiver<Option<Stop>>,
 ) -> Ran {
-    let Some(mut command) = command(settings, task, scratch) else {
+    let Some(mut command) = command(settings, task, place) else {
         return not_started("it is no process".into());
     };
     let input = match stdin(settings, task).await {

@@ -177,11 +177,6 @@ fn maker(args: &RunArgs, command: &[Vec<u8>], is_filter: bool) -> Result<Maker, 
         Template::command(command, whole, quoted)
     };
     let template = template.map_err(|error| Failure::new(error).usage())?;
-    if template.names_slot() && !args.shown.dry_run {
-        return Err(Failure::new("{%} is not known here: no node gives tasks the number of their slot yet")
-            .hint("use {#}, the number of the task")
-            .usage());
-    }
     let tag = match (&args.shown.tagstring, args.shown.tag) {
         _ if args.shown.ungroup => None,
         (Some(text), _) => Some(text.as_bytes()),
@@ -422,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_put_in_on_the_node() {
-        let plan = plan("run --dry-run echo a{%}b {} ::: a").expect("a plan");
+        let plan = plan("run echo a{%}b {} ::: a").expect("a plan");
         let prepared = plan.maker.prepare(1, &[b"x'y".to_vec()], None);
         let Work::Process { argv, .. } = plan.maker.task(&prepared).work else { panic!("a process") };
         let mut command = std::process::Command::new("/bin/sh");
