@@ -9,8 +9,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -32,6 +34,12 @@ pub const START_LIMIT: Duration = Duration::from_secs(30);
 pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of a failed node's log that are shown.
 const LOG_TAIL_LINES: usize = 12;
+/// Where [`free_ports`] are: below those of outgoing connections.
+const PORTS: Range<u16> = 10_240..32_000;
+/// Ports between the first ones of two processes that started one after the other.
+const PROCESSES_APART: u32 = 7_919;
+/// Counts the ports that this process has looked at.
+static NEXT_PORT: AtomicU32 = AtomicU32::new(0);
 /// File in a node's folder that takes its standard error.
 const LOG_NAME: &str = "trine.log";
 
@@ -278,17 +286,21 @@ pub fn require_free(address: SocketAddr, what: &str, flag: &str) -> Result<(), F
     }
 }
 
-/// Loopback ports that are free now, for clusters that live shortly.
+/// Loopback ports that are free now, for clusters that live shortly. No other
+/// call in this process gets the same, and no outgoing connection takes one
+/// before it is used, as it could one that the system chose.
 ///
 /// # Errors
 /// The system has none.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    let bind =
-        |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| Ok((it.local_addr()?.port(), it)));
-    // All are held until the last is known, so that none is given twice.
-    let held: Result<Vec<_>, _> = (0..count).map(bind).collect();
-    let held = held.map_err(|error| Failure::new(format!("no free port on loopback: {error}")))?;
-    Ok(held.into_iter().map(|(port, _listener)| port).collect())
+    let span = u32::from(PORTS.end - PORTS.start);
+    // Processes that run at the same time begin far from each other.
+    let first = std::process::id().wrapping_mul(PROCESSES_APART);
+    let next = || NEXT_PORT.fetch_add(1, Ordering::Relaxed).wrapping_add(first) % span;
+    let port = |at| u16::try_from(at).map_or(PORTS.start, |at| PORTS.start + at);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let free: Vec<u16> = (0..span).map(|_| port(next())).filter(is_free).take(count).collect();
+    if free.len() == count { Ok(free) } else { Err(Failure::new("no free port on loopback")) }
 }
 
 /// Starts a whole cluster: nodes that have data start at once, then new ones
@@ -354,5 +366,14 @@ mod tests {
         let ports = free_ports(4).expect("ports");
         let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
         assert_eq!(distinct.len(), 4);
+        let again = free_ports(4).expect("ports");
+        assert!(again.iter().all(|port| !distinct.contains(port)), "{again:?}");
+    }
+
+    #[test]
+    fn no_outgoing_connection_takes_a_free_port() {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let first = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+        assert!(free_ports(4).expect("ports").iter().all(|port: &u16| *port < first));
     }
 }
