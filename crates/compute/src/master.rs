@@ -193,6 +193,7 @@ impl Master {
         }
         if progress.phase == Phase::Halting {
             self.halting.insert(job);
+            self.scheduler.halt(job);
         }
         while let Some(known) = self.jobs.get(&job).map(|entry| entry.tasks).filter(|&n| n < progress.tasks) {
             let (from, to) = (part_key(RANGE_COUNT, job, known), part_key(RANGE_COUNT, job, u64::MAX));

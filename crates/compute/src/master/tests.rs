@@ -7,7 +7,7 @@ use trine_storage::Keyspace;
 use super::*;
 use crate::command::{Answer, Command};
 use crate::messages::Held;
-use crate::spec::Resources;
+use crate::spec::{Halt, HaltOn, Resources};
 use crate::state::tests::{append, create, rows, run};
 
 const ONE: NodeNumber = NodeNumber(1);
@@ -124,4 +124,25 @@ fn what_ends_in_the_log_ends_at_the_workers() {
     let orders = master.orders(TWO).expect("something to do");
     assert_eq!(orders.cancel, running);
     assert_eq!((orders.over, master.live_jobs()), (vec![job], 0));
+}
+
+#[test]
+fn a_halted_job_ends_with_what_runs() {
+    let rows = rows();
+    let halt = Some(Halt { on: HaltOn::Failures, count: 1, now: false });
+    let job = create(&rows, JobSpec { halt, ..JobSpec::default() });
+    append(&rows, job, 9).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    master.beat(TWO, beat(&master, &[], vec![]), at(1));
+    let running = grants(&mut master, &rows, TWO, at(1));
+    master.beat(TWO, beat(&master, &running[1..], vec![ended(running[0], 1)]), at(2));
+    assert_eq!(commit(&mut master, &rows), 1);
+    master.follow(&*rows, at(3)).expect("rows decode");
+    assert_eq!(grants(&mut master, &rows, TWO, at(3)), []);
+    master.tick(at(4));
+    assert_eq!(master.next_cancel(), None, "one still runs");
+    master.beat(TWO, beat(&master, &[], vec![ended(running[1], 0)]), at(5));
+    assert_eq!(commit(&mut master, &rows), 1);
+    master.tick(at(6));
+    assert_eq!(master.next_cancel(), Some(job));
 }

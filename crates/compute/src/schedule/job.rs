@@ -54,6 +54,8 @@ pub struct Job {
     pub user: UserId,
     /// It was there before this master and may run somewhere.
     pub held: bool,
+    /// Nothing more of it is started.
+    pub halted: bool,
     /// Whether [`super::share::Shares`] has it as ready.
     pub indexed: bool,
     /// How long its tasks take.
@@ -72,6 +74,7 @@ impl Job {
             facts,
             user,
             held: false,
+            halted: false,
             indexed: false,
             runtimes: Runtimes::default(),
             waiting: Ranges::new(),
@@ -106,7 +109,7 @@ impl Job {
 
     /// Has it a task that any worker may run?
     pub fn is_ready(&self) -> bool {
-        !self.held && !self.is_drained()
+        !self.held && !self.halted && !self.is_drained()
     }
 
     /// Is none waiting, to run first or again?

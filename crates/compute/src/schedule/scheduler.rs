@@ -80,6 +80,14 @@ impl Scheduler {
         self.reindex(id);
     }
 
+    /// Starts nothing more of a job; what runs goes on.
+    pub fn halt(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.halted = true;
+        }
+        self.reindex(id);
+    }
+
     /// Forgets a job; what runs of it is cancelled.
     pub fn cancel(&mut self, id: JobId) {
         let Some(mut job) = self.jobs.remove(&id) else { return };
@@ -219,9 +227,9 @@ impl Scheduler {
         let of_job = |id: JobId| self.jobs.get(&id).and_then(|job| job.choose(node, alone, now));
         let shared = self.shares.first_fit(room, |id| of_job(id).is_some());
         let bound = self.pinned.get(&node).and_then(|tasks| {
-            tasks
-                .iter()
-                .find(|(_, id, _)| self.jobs.get(id).is_some_and(|job| !job.held && room.fits(job.need())))
+            tasks.iter().find(|(_, id, _)| {
+                self.jobs.get(id).is_some_and(|job| !job.held && !job.halted && room.fits(job.need()))
+            })
         });
         match (shared, bound) {
             (Some((priority, id)), Some((Reverse(bound), _, _))) if priority > *bound => {
