@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::command::{Trouble, product, root};
+use crate::command::{Trouble, installed, root};
 use crate::servers::{Dev, Etcd, Redis};
 
 mod load;
@@ -67,7 +67,7 @@ pub(crate) struct Row {
 
 /// Measures everything, one system after another for each kind of work.
 pub(crate) fn measure() -> Result<Vec<Row>, Trouble> {
-    let trine = product()?;
+    let trine = installed()?;
     let generator = load::etcd_load()?;
     let redis = Redis::start()?;
     let etcd = Etcd::start()?;

@@ -144,15 +144,25 @@ pub(crate) fn target() -> PathBuf {
 /// Names a binary that is used instead of building one.
 const BINARY: &str = "TRINE_BINARY";
 
-/// Builds the product as users build it and says where it is.
+/// Builds the product as users who try it do, and says where it is.
 pub(crate) fn product() -> Result<PathBuf, Trouble> {
+    built("release")
+}
+
+/// The same, built as users who install it do: what is compared with other
+/// systems is what would stand in their place.
+pub(crate) fn installed() -> Result<PathBuf, Trouble> {
+    built("dist")
+}
+
+fn built(profile: &str) -> Result<PathBuf, Trouble> {
     if let Some(given) = std::env::var_os(BINARY) {
         eprintln!("nothing is built: {BINARY} names {}", given.display());
         return Ok(given.into());
     }
-    let mut cargo = cargo(&["build", "--quiet", "--release", "--package", "trine"]);
+    let mut cargo = cargo(&["build", "--quiet", "--profile", profile, "--package", "trine"]);
     run(&mut cargo, Duration::from_mins(30))?.required()?;
-    Ok(target().join("release").join("trine"))
+    Ok(target().join(profile).join("trine"))
 }
 
 #[cfg(test)]

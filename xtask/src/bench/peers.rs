@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{load, load_average};
 use crate::bench::machine;
-use crate::command::{Trouble, product, root};
+use crate::command::{Trouble, installed, root};
 use crate::servers::{Dev, Nats, ask};
 
 mod generator;
@@ -108,7 +108,7 @@ impl Places {
 /// Measures everything, one system after another for each kind of work.
 pub(crate) fn measure() -> Result<Measured, Trouble> {
     let generator = Generator::build()?;
-    let trine = product()?;
+    let trine = installed()?;
     let (one, three) = (Dev::start(&trine, 1)?, Dev::start(&trine, 3)?);
     let door = |dev: &Dev| -> Result<Vec<u16>, Trouble> {
         let doors: Option<Vec<u16>> = dev.doors.iter().map(|door| door.nats).collect();
