@@ -6,21 +6,11 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-use trine::local::{self, NodeProcess, NodeSpec};
 use trine::resp::{Client, Value};
 
-async fn cluster(root: &Path, count: usize) -> Vec<NodeProcess> {
-    let ports = local::free_ports(count * 2).expect("free ports");
-    let spec = |(ports, n): (&[u16], u16)| NodeSpec {
-        partitions: Some(1),
-        program: Some(env!("CARGO_BIN_EXE_trine").into()),
-        ..NodeSpec::local(root, n, ports[0], ports[1])
-    };
-    let mut nodes = Vec::new();
-    let specs = ports.chunks_exact(2).zip(1..).map(spec).collect();
-    local::start_cluster(specs, &mut nodes).await.expect("the cluster starts");
-    nodes
-}
+use self::processes::cluster;
+
+mod processes;
 
 /// The program as somebody runs it in `folder` with these variables.
 struct Shell<'a> {

@@ -1,29 +1,19 @@
 //! Real processes see each other come, go, and die.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use trine::admin::protocol::{Answer, PeerEvent, PeerReport, Request};
-use trine::local::{self, NodeProcess, NodeSpec};
+use trine::local::{self, NodeProcess};
+
+use self::processes::cluster;
+
+mod processes;
 
 /// How long nodes may take to hear of each other.
 const MEET_LIMIT: Duration = Duration::from_secs(30);
 /// What is promised after a SIGKILL.
 const KNOWN_LIMIT: Duration = Duration::from_millis(1_500);
-
-async fn cluster(root: &Path, count: usize) -> Vec<NodeProcess> {
-    let ports = local::free_ports(count * 2).expect("free ports");
-    let spec = |(ports, n): (&[u16], u16)| NodeSpec {
-        partitions: Some(1),
-        program: Some(env!("CARGO_BIN_EXE_trine").into()),
-        ..NodeSpec::local(root, n, ports[0], ports[1])
-    };
-    let mut nodes = Vec::new();
-    let specs = ports.chunks_exact(2).zip(1..).map(spec).collect();
-    local::start_cluster(specs, &mut nodes).await.expect("the cluster starts");
-    nodes
-}
 
 async fn peers(node: &NodeProcess) -> Vec<PeerReport> {
     match node.admin().expect("answers").ask(&Request::Peers {}).await.expect("answers") {

@@ -6,8 +6,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use trine::local::{self, NodeProcess, NodeSpec};
+use trine::local::{self, NodeProcess};
 use trine_compute::parallel::joblog::Row;
+
+use self::processes::cluster;
+
+mod processes;
 
 /// How long the cluster may take to have all replicas, and a process to be gone.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -20,15 +24,7 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let ports = local::free_ports(6).expect("free ports");
-        let spec = |(ports, n): (&[u16], u16)| NodeSpec {
-            partitions: Some(1),
-            program: Some(env!("CARGO_BIN_EXE_trine").into()),
-            ..NodeSpec::local(dir.path(), n, ports[0], ports[1])
-        };
-        let specs = ports.chunks_exact(2).zip(1..).map(spec).collect();
-        let mut nodes = Vec::new();
-        local::start_cluster(specs, &mut nodes).await.expect("the cluster starts");
+        let mut nodes = cluster(dir.path(), 3).await;
         local::wait_settled(&mut nodes, LIMIT, 1).await.expect("three replicas");
         std::fs::write(dir.path().join("will-cite"), "").expect("written");
         Self { dir, nodes }

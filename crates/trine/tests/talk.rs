@@ -13,23 +13,14 @@ use tokio::time::{Instant, timeout};
 use trine::demo::messenger::Messenger;
 use trine::local::{self, NodeProcess, NodeSpec};
 
+use self::processes::cluster;
+
+mod processes;
+
 /// How long anything that must happen may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Sooner than any timeout that the commands have.
 const AT_ONCE: Duration = Duration::from_secs(5);
-
-async fn cluster(root: &Path) -> Vec<NodeProcess> {
-    let ports = local::free_ports(6).expect("free ports");
-    let spec = |(ports, n): (&[u16], u16)| NodeSpec {
-        partitions: Some(1),
-        program: Some(env!("CARGO_BIN_EXE_trine").into()),
-        ..NodeSpec::local(root, n, ports[0], ports[1])
-    };
-    let mut nodes = Vec::new();
-    let specs = ports.chunks_exact(2).zip(1..).map(spec).collect();
-    local::start_cluster(specs, &mut nodes).await.expect("the cluster starts");
-    nodes
-}
 
 /// What a command came to.
 #[derive(Debug)]
@@ -114,7 +105,7 @@ async fn publish_until_taken(node: &NodeProcess, subject: &str, receivers: u64) 
 #[tokio::test]
 async fn ping_says_what_connecting_and_the_message_took() {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let nodes = cluster(dir.path()).await;
+    let nodes = cluster(dir.path(), 3).await;
     let report = |done: Done| {
         let (json, ns) = (done.json(), |json: &Value, name: &str| json[name].as_u64().expect("a number"));
         let times = ["fastest_ns", "median_ns", "p99_ns", "slowest_ns"].map(|name| ns(&json, name));
@@ -139,7 +130,7 @@ async fn ping_says_what_connecting_and_the_message_took() {
 #[tokio::test]
 async fn messages_reach_those_who_subscribed_in_their_order() {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let nodes = cluster(dir.path()).await;
+    let nodes = cluster(dir.path(), 3).await;
     let done = peer(&nodes[0], &["publish", "news.today", "x"]).await;
     assert_eq!((done.code, done.out.as_str()), (Some(0), "0 took it\n"), "{done:?}");
     let mut subscriber = Subscriber::start(&nodes[2], &["news.>"]).await;
@@ -168,7 +159,7 @@ async fn messages_reach_those_who_subscribed_in_their_order() {
 async fn a_queue_group_shares_its_messages() {
     const MESSAGES: usize = 30;
     let dir = tempfile::tempdir().expect("temporary folder");
-    let nodes = cluster(dir.path()).await;
+    let nodes = cluster(dir.path(), 3).await;
     let mut first = Subscriber::start(&nodes[1], &["work", "--queue", "workers", "--json"]).await;
     let mut second = Subscriber::start(&nodes[2], &["work", "--queue", "workers", "--json"]).await;
     let mut all = Subscriber::start(&nodes[2], &["work", "--json"]).await;
@@ -210,7 +201,7 @@ async fn a_queue_group_shares_its_messages() {
 #[tokio::test]
 async fn requests_are_answered_refused_at_once_or_end_in_time() {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let nodes = cluster(dir.path()).await;
+    let nodes = cluster(dir.path(), 3).await;
     let begun = Instant::now();
     for words in [
         &["request", "nobody.here", "x", "--timeout", "1m"][..],
@@ -260,7 +251,7 @@ fn partial(node: &NodeSpec) -> Option<(PathBuf, u64)> {
 #[tokio::test]
 async fn a_copy_goes_on_after_its_receiver_was_killed_and_is_verified() {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let mut nodes = cluster(dir.path()).await;
+    let mut nodes = cluster(dir.path(), 3).await;
     let (file, hash) = large_file(dir.path());
     let words = ["copy", file.to_str().expect("text"), "node2:in/large"];
     let spec = nodes[1].spec.clone();
