@@ -1,6 +1,7 @@
 //! `cargo xtask accept ground`: what the ground floor promises, one line each:
 //! PASS, FAIL or NOT RUN, with the figure. `cargo xtask accept peers`: the same
-//! for what the mesh promises, in [`peers`].
+//! for what the mesh promises, in [`peers`]; `cargo xtask accept compute`: for
+//! what jobs promise, in [`compute`].
 //!
 //! | file | promises |
 //! |---|---|
@@ -18,6 +19,7 @@ use crate::command::Trouble;
 use crate::parts::Count;
 
 mod clone;
+mod compute;
 mod cost;
 mod input;
 mod outside;
@@ -111,13 +113,20 @@ const GROUND: &[Experiment] = &[
 ];
 
 /// What promises can be asked for.
-pub(crate) const TOPICS: [&str; 2] = ["ground", "peers"];
+pub(crate) const TOPICS: [&str; 3] = ["ground", "peers", "compute"];
+
+fn experiments(topic: &str) -> Vec<&'static Experiment> {
+    match topic {
+        "peers" => peers::PEERS.iter().collect(),
+        "compute" => compute::COMPUTE.into_iter().flatten().collect(),
+        _ => GROUND.iter().collect(),
+    }
+}
 
 /// Runs the experiments of a topic; true when no line failed.
 pub(crate) fn accept(topic: &str, only: Option<&str>, long: bool) -> bool {
-    let experiments = if topic == "peers" { peers::PEERS } else { GROUND };
     let mut counts = [0, 0, 0];
-    for experiment in experiments {
+    for experiment in experiments(topic) {
         if only.is_some_and(|word| !experiment.name.contains(word)) {
             continue;
         }

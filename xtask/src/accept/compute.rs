@@ -1,0 +1,49 @@
+//! `cargo xtask accept compute`: what jobs promise, one line each. Each topic
+//! has a file with a table of its own.
+//!
+//! | file | promises |
+//! |---|---|
+//! | [`suites`] | others' suites: `concurrent.futures`, joblib, scikit-learn, dask |
+//! | [`faults`] | kill, pause and cut at every state of a task; simulated and planted |
+//! | [`speed`] | side by side with Ray, Dask, Celery, pools, parallel and xargs |
+//! | [`plan`] | predictions, simulated and real; backups |
+//! | [`abuse`] | tasks and inputs that go wrong: a clear error, others unaffected |
+//! | [`isolation`] | what a task cannot read, limits, its token |
+//! | [`words`] | the command line and the demo |
+//! | [`engines`] | existing engines as guests |
+
+use super::{Experiment, Line};
+use crate::command::Trouble;
+
+mod abuse;
+mod engines;
+mod faults;
+mod isolation;
+mod plan;
+mod speed;
+mod suites;
+mod words;
+
+/// The topics in the order in which they are printed.
+pub(super) const COMPUTE: [&[Experiment]; 8] = [
+    suites::EXPERIMENTS,
+    faults::EXPERIMENTS,
+    speed::EXPERIMENTS,
+    plan::EXPERIMENTS,
+    abuse::EXPERIMENTS,
+    isolation::EXPERIMENTS,
+    words::EXPERIMENTS,
+    engines::EXPERIMENTS,
+];
+
+type Run = fn() -> Result<Vec<Line>, Trouble>;
+
+const fn short(name: &'static str, run: Run) -> Experiment {
+    Experiment { name, long: false, run }
+}
+
+/// Promises that nothing shows yet, each with why.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of an experiment")]
+fn unshown(lines: &[(&str, &str)]) -> Result<Vec<Line>, Trouble> {
+    Ok(lines.iter().map(|(name, why)| Line::not_run(name, *why)).collect())
+}
