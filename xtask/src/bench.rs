@@ -1,12 +1,14 @@
 //! `cargo xtask bench database`: side by side, in one run on one machine, with
 //! what a user would pick instead: three etcd members, and one Redis that syncs
-//! before each answer. [`peers`] does the same for messages.
+//! before each answer. [`peers`] does the same for messages, [`compute`] for
+//! jobs.
 
 use std::fmt::Write as _;
 
 use crate::command::{Trouble, installed, root};
 use crate::servers::{Dev, Etcd, Redis};
 
+pub(crate) mod compute;
 mod load;
 pub(crate) mod peers;
 

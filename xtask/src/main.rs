@@ -56,8 +56,11 @@ enum Command {
     /// Measures side by side with what a user would pick instead.
     Bench {
         /// What to measure.
-        #[arg(value_parser = ["database", "peers"])]
+        #[arg(value_parser = ["database", "peers", "compute"])]
         topic: String,
+        /// Of `compute` only works whose name holds this word.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Prints PASS, FAIL or NOT RUN with its figure for each promise of a topic.
     Accept {
@@ -97,7 +100,10 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test { parts } => parts::run(&parts),
         Command::Check => check::check(),
-        Command::Bench { topic } if topic == "peers" => told(&bench::peers::peers()),
+        Command::Bench { topic, .. } if topic == "peers" => told(&bench::peers::peers()),
+        Command::Bench { topic, only } if topic == "compute" => {
+            told(&bench::compute::compute(only.as_deref()))
+        }
         Command::Bench { .. } => told(&bench::database()),
         Command::Accept { topic, only, long } => accept::accept(&topic, only.as_deref(), long),
         Command::Conformance { topic, only, share } => conformance::report(&topic, only.as_deref(), share),

@@ -160,6 +160,8 @@ pub(crate) struct Door {
     pub(crate) port: u16,
     /// Where the node speaks NATS's protocol, if it does.
     pub(crate) nats: Option<u16>,
+    /// Where the node takes HTTP, host and port.
+    pub(crate) admin: String,
     pub(crate) pid: u32,
     pub(crate) data: PathBuf,
 }
@@ -198,6 +200,14 @@ impl Dev {
         Ok(dev)
     }
 
+    /// Every process that belongs to it, but for what these have started.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self.doors.iter().map(|door| door.pid).chain([self.server.pid()]).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
     /// Waits until any one node may fail, where there are three.
     fn wait_until_whole(&self, trine: &Path) -> Result<(), Trouble> {
         let spare = (self.doors.len() - 1) / 2;
@@ -218,6 +228,7 @@ fn doors(line: &str) -> Option<Vec<Door>> {
         Some(Door {
             port: port("redis")?,
             nats: port("nats"),
+            admin: door["admin"].as_str()?.to_owned(),
             pid: u32::try_from(door["pid"].as_u64()?).ok()?,
             data: door["data"].as_str()?.into(),
         })
