@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// Milliseconds of one tick of `/proc/*/stat`: USER_HZ is 100 on every Linux
+/// Milliseconds of one tick of `/proc/*/stat`: `USER_HZ` is 100 on every Linux
 /// that Trine runs on.
 const TICK_MS: u64 = 10;
 

@@ -88,7 +88,7 @@ impl Packages {
         let packages = run(&mut command(&python, &["-c", find]), Duration::from_mins(1))?.required()?;
         let known = Path::new(packages.trim()).join("trine-compute-load.pth");
         let paths = [root().join("clients/python"), root().join("xtask/compute-load")];
-        let text: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+        let text = paths.map(|path| path.display().to_string()).join("\n");
         std::fs::write(&known, text).map_err(Trouble::at(known.display().to_string()))?;
         Ok(Self { python })
     }
