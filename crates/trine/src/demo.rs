@@ -10,6 +10,7 @@
 //! | [`files`] | store through one node, read back through others, compare |
 //! | [`timing`] | `T = T_r + T_c`, at the owner and forwarded |
 //! | [`meeting`], [`messenger`] | messages between all nodes, `T = T_c + T_m` |
+//! | [`words`], [`tally`] | word count on all nodes, one killed midway, `T = T_a + T_c` |
 //! | [`ledger`] | what a client may conclude from answers and silence; pure |
 //! | [`load`] | steady writes and increments, and the audit after them |
 //! | [`failover`] | the kill, the outage, the restart, catching up |
@@ -36,7 +37,9 @@ pub mod load;
 pub mod meeting;
 pub mod messenger;
 pub mod summary;
+pub mod tally;
 pub mod timing;
+pub mod words;
 
 /// What the name of the temporary folder begins with; the process id follows.
 const FOLDER_PREFIX: &str = "trine-demo-";
@@ -104,7 +107,7 @@ async fn show(
     let pids = nodes.iter().map(|node| node.pid).collect();
     let doors: Vec<_> = nodes.iter().map(|node| node.spec.redis).collect();
 
-    let stored = files::store(items, doors[0]).await?;
+    let stored = files::store(items.clone(), doors[0]).await?;
     let read_back = files::read_back(&stored, &doors[1..]).await?;
     let timing = timing::measure(&doors).await?;
     let mut messages = Vec::new();
@@ -113,6 +116,7 @@ async fn show(
         messages.push(status.doors.nats.parse().map_err(Failure::new)?);
     }
     let meeting = meeting::show(&messages).await?;
+    let words = words::show(&items, folder, nodes).await?;
     let failover = failover::show(nodes, Duration::from_secs(args.load.into())).await?;
     eprintln!("stopping the nodes");
     local::stop_all(nodes).await;
@@ -123,6 +127,7 @@ async fn show(
         read_back,
         timing,
         meeting,
+        words,
         failover,
     })
 }

@@ -134,7 +134,7 @@ fn leader_port(slots: &Value, slot: i64) -> Option<i64> {
 
 /// Waits until all replicas of all groups agree in applied index and digest;
 /// returns how many groups were compared, or `None` when time was up.
-async fn caught_up(nodes: &[NodeProcess]) -> Result<Option<usize>, Failure> {
+pub(super) async fn caught_up(nodes: &[NodeProcess]) -> Result<Option<usize>, Failure> {
     let deadline = Instant::now() + CATCH_UP_LIMIT;
     while Instant::now() < deadline {
         let mut views = Vec::new();
