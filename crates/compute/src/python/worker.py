@@ -19,6 +19,7 @@ def _trine_serve():
     import json
     import os
     import pickle
+    import select
     import signal
     import socket
     import struct
@@ -48,9 +49,19 @@ def _trine_serve():
     os.dup2(nothing, 0)
     os.close(nothing)
     reader = channel.makefile("rb", 64 * 1024)
-    # While a task runs nothing comes in, so that a signal on this socket means
-    # that the node is gone: it ends the whole process group, children too.
-    fcntl.fcntl(channel, fcntl.F_SETOWN, -os.getpgrp())
+    # While a task runs nothing comes in, so that a signal on this socket says
+    # that the node may be gone. It may also be late: the kernel tells of a frame
+    # after it can be read, and a busy machine may do something else in between.
+    # Hence the look at the socket before the whole process group is ended.
+    hung_up = select.poll()
+    hung_up.register(channel, 0)
+
+    def look(*_):
+        if hung_up.poll(0):
+            os.killpg(0, signal.SIGKILL)
+
+    signal.signal(signal.SIGIO, look)
+    fcntl.fcntl(channel, fcntl.F_SETOWN, os.getpid())
     quiet = fcntl.fcntl(channel, fcntl.F_GETFL)
 
     def gone():
