@@ -7,6 +7,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`plain`] | command lines that need no shell |
 //! | [`quote`] | an argument as one word of a shell |
 //! | [`template`] | replacement strings |
 //! | [`sources`] | where arguments come from, and their combinations |
@@ -20,6 +21,7 @@ pub mod blocks;
 pub mod halt;
 pub mod joblog;
 pub mod patience;
+pub mod plain;
 pub mod quote;
 pub mod sources;
 pub mod tag;

@@ -25,6 +25,7 @@ use super::shelf::{Shelf, Spill};
 use crate::blobs;
 use crate::body::{Assigned, Body, Ran, Stop};
 use crate::limits::MAX_INLINE_BYTES;
+use crate::parallel::plain;
 use crate::spec::{Input, Outcome, Output, Work};
 
 /// What a task may print, kept or not: one that prints without end is killed.
@@ -106,14 +107,33 @@ impl Body for Processes {
     fn run(&self, task: Assigned, stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
         let (settings, seat) = (self.settings.clone(), self.seats.take());
         async move {
-            let scratch = Scratch::new(&settings.scratch, &task);
-            match scratch {
-                Ok(scratch) => Box::pin(execute(&settings, &task, (&scratch.0, &seat), stop)).await,
-                Err(error) => not_started(format!("no directory for the task: {error}")),
+            let scratch = match Scratch::new(&settings.scratch, &task) {
+                Ok(scratch) => scratch,
+                Err(error) => return not_started(format!("no directory for the task: {error}")),
+            };
+            if let Some(direct) = without_shell(&settings, &task) {
+                let ran = Box::pin(execute(&settings, &direct, (&scratch.0, &seat), stop.clone())).await;
+                if !matches!(ran.outcome, Outcome::NotStarted { .. }) {
+                    return ran;
+                }
+                // The shell says what is wrong, in its own words and with its own code.
             }
+            Box::pin(execute(&settings, &task, (&scratch.0, &seat), stop)).await
         }
         .boxed()
     }
+}
+
+/// The same task without the shell that it does not need.
+fn without_shell(settings: &Settings, task: &Assigned) -> Option<Assigned> {
+    let Work::Process { argv, env, .. } = &task.task.work else { return None };
+    let names = settings.env.iter().chain(&task.job.env).chain(env).map(|(name, _)| name.as_str());
+    let direct = plain::without_shell(argv, names)?;
+    let mut task = task.clone();
+    if let Work::Process { argv, .. } = &mut task.task.work {
+        *argv = direct;
+    }
+    Some(task)
 }
 
 fn not_started(why: String) -> Ran {
