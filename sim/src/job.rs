@@ -55,7 +55,8 @@ thread_local! {
     static FIRST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Panics are kept for the report instead of printed.
+/// Panics are kept for the report instead of printed, where a thread outlives
+/// them.
 fn keep_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -63,6 +64,10 @@ fn keep_panics() {
         std::panic::set_hook(Box::new(move |info| {
             if trace::place().is_empty() {
                 return before(info); // not a thread of the simulator
+            }
+            if cfg!(panic = "abort") {
+                // Nothing will be left to write the report.
+                return before(info);
             }
             FIRST_PANIC.with(|first| {
                 let mut first = first.borrow_mut();

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use super::agenda::Micros;
 use crate::random::{Rng, mix};
 
+/// A worker that crashed is back after this, whatever the policy.
+pub(crate) const BACK: Micros = 30_000_000;
 /// How often a task is as long as twenty short ones.
 const LONG_PERCENT: f64 = 0.1;
 const LONG: f64 = 20.0;

@@ -10,11 +10,9 @@ use trine_compute::schedule::{Action, Config, Held, JobFacts, Next, Scheduler, S
 use trine_types::NodeNumber;
 
 use super::agenda::{Agenda, Micros};
-use super::load::{Load, micros, seconds};
+use super::load::{BACK, Load, micros, seconds};
 use super::outcome::Outcome;
 
-/// A worker that crashed is back after this.
-const BACK: Micros = 30_000_000;
 /// Time without a master when it changes: an election.
 const OUTAGE: Micros = 600_000;
 /// How often workers give a sign of life, and how often they tell all.

@@ -4,14 +4,12 @@
 use std::collections::VecDeque;
 
 use super::agenda::{Agenda, Micros};
-use super::load::{Load, index, micros, seconds};
+use super::load::{BACK, Load, index, micros, seconds};
 use super::outcome::Outcome;
 use crate::random::Rng;
 
 /// As the product's lease: after so long a crash is noticed.
 const NOTICED: Micros = 1_500_000;
-/// A worker that crashed is back after this.
-const BACK: Micros = 30_000_000;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {

@@ -105,9 +105,9 @@ impl fmt::Debug for GridRuntime {
 /// How long to sleep so that the wake-up is on the grid, not before `wanted`.
 fn until_grid_line(since_origin: Duration, wanted: Duration) -> Duration {
     let due = since_origin + wanted;
-    let grid = GRID.as_micros();
-    let lines = due.as_micros().div_ceil(grid);
-    let line = u64::try_from(lines * grid).map_or(due, Duration::from_micros);
+    let grid = GRID.as_nanos();
+    let lines = due.as_nanos().div_ceil(grid);
+    let line = u64::try_from(lines * grid).map_or(due, Duration::from_nanos);
     line.saturating_sub(since_origin)
 }
 
@@ -190,6 +190,14 @@ mod tests {
             assert!(sleep < wanted + GRID);
             assert_eq!((since + sleep).as_micros() % GRID.as_micros(), 0);
         }
+    }
+
+    #[test]
+    fn a_deadline_just_behind_a_line_waits_for_the_next_one() {
+        // A sleep of nothing would be taken again and again until the clock
+        // moves, and the simulator's clock moves only when nothing is ready.
+        let wanted = Duration::from_nanos(300);
+        assert_eq!(until_grid_line(GRID, wanted), GRID);
     }
 
     #[test]
