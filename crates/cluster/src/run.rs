@@ -194,7 +194,7 @@ impl Agent {
                 }
                 Ok(()) = self.outside.suspects.changed() => self.look(),
                 () = tokio::time::sleep_until(next_look) => {
-                    next_look = Instant::now() + look_every;
+                    next_look = self.context.endpoint.grid().line(Instant::now() + look_every, look_every);
                     self.look();
                 }
             }

@@ -26,7 +26,7 @@ impl Default for Config {
             max_clients: 10_000,
             port: 6379,
             commands_in_flight: 1024,
-            sweep_interval: Duration::from_millis(250),
+            sweep_interval: Duration::from_millis(300),
         }
     }
 }

@@ -46,7 +46,7 @@ pub mod trust;
 pub use certificate::{Admission, AdmissionCertificate};
 pub use config::{EndpointConfig, TlsConfig};
 pub use endorsement::Endorsement;
-pub use endpoint::{Call, Endpoint, Handler, Links};
+pub use endpoint::{Call, Endpoint, Grid, Handler, Links};
 pub use error::{CallError, CallRefused, OpenError, RefusalReason, UnreachableCause};
 pub use frame::{Frame, FrameReceiver, FrameSender, SendError};
 pub use identity::{Identity, IssuingKey, verify};

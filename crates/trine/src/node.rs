@@ -295,7 +295,8 @@ impl Entered {
             accounts: Arc::new(RedisAccounts::new(cluster.clone(), hashing.clone(), entropy.clone())),
             config: trine_database::Config { partitions, ..self.database },
         });
-        tokio::spawn(database.clone().sweep());
+        let sweeps = endpoint.grid().ticks(database.sweep_interval());
+        tokio::spawn(database.clone().sweep(sweeps));
         Ok(Node {
             endpoint,
             wal,

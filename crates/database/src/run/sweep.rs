@@ -4,7 +4,9 @@
 //! Only memory and disk depend on it: whether a key has expired is decided by
 //! state time when it is looked at.
 
-use tokio::time::{MissedTickBehavior, interval};
+use std::time::Duration;
+
+use tokio::time::Interval;
 
 use crate::codec;
 use crate::handle::Database;
@@ -21,12 +23,16 @@ const FLUSHED_ROWS: u32 = 2_000;
 const ROUNDS: usize = 8;
 
 impl Database {
-    /// Sweeps the partitions that this node leads until
+    /// How often [`Database::sweep`] should look.
+    #[must_use]
+    pub fn sweep_interval(&self) -> Duration {
+        self.config().sweep_interval
+    }
+
+    /// Sweeps the partitions that this node leads, at each of `ticks`, until
     /// [`Database::shut_down`].
-    pub async fn sweep(self) {
+    pub async fn sweep(self, mut ticks: Interval) {
         let mut shutdown = self.shutdown();
-        let mut ticks = interval(self.config().sweep_interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;

@@ -192,7 +192,11 @@ impl Members {
             self.gossip_round(now);
         }
         if self.schedule.next_probe <= now {
-            self.schedule.next_probe = now + self.timing.probe_every * self.slowness();
+            // At a fixed rate: what else this node does at the same moments
+            // shares their wake-ups.
+            let period = self.timing.probe_every * self.slowness();
+            let next = self.schedule.next_probe + period;
+            self.schedule.next_probe = if next > now { next } else { now + period };
             self.probe_next(now);
         }
     }

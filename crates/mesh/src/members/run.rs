@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use trine_cluster::MetaState;
 use trine_transport::{CallRefused, Endpoint, Handler, Lane, Links, Service};
 use trine_types::{Clock, Entropy, Incarnation, NodeId, NodeNumber};
@@ -31,6 +31,8 @@ const MAX_ORDERS: usize = 4;
 /// How often the list is brought up to date with what probes measured, and
 /// this node's load is looked at.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// Probes are sent on lines of this period.
+const LINE: Duration = Duration::from_millis(100);
 
 /// What the task stands on.
 pub struct Parts {
@@ -116,15 +118,19 @@ impl Member {
         let seed = parts.entropy.next_u64();
         let machine = Members::new(Duration::ZERO, me, roster, timing, seed);
         let (numbers, links) = (numbers(&known), Links::default());
-        let (origin, current) = (Instant::now(), View::default());
+        // Probes begin on a line, and stay there.
+        let first = machine.wake_at().unwrap_or_default();
+        let line = parts.endpoint.grid().line(Instant::now() + first, LINE);
+        let origin = line.checked_sub(first).unwrap_or(line);
+        let current = View::default();
         let mut member = Self { parts, machine, origin, known, numbers, links, current, view, failed };
         member.publish();
         member
     }
 
     async fn run(mut self, mut inbox: mpsc::Receiver<(NodeId, Bytes)>, mut orders: mpsc::Receiver<Order>) {
-        let mut refresh = interval(REFRESH_EVERY);
-        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let grid = self.parts.endpoint.grid();
+        let mut refresh = grid.ticks(REFRESH_EVERY);
         let mut links = self.parts.endpoint.links();
         loop {
             let wake = self.machine.wake_at().map(|at| self.origin + at);

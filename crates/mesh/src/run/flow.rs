@@ -32,6 +32,9 @@ const WINDOW: usize = 16;
 /// one wants: how late a one-sided loss is noticed at worst.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// Beats wait for a line of this period.
+const LINE: Duration = Duration::from_millis(100);
+
 /// A node that members believe to have failed is given up after this long
 /// without a frame or an answer: two beats. Shorter would let a busy control
 /// lane cut off who is there.
@@ -159,7 +162,12 @@ impl Flow {
         let Batch { bytes, end } = batch;
         let call = self.shared.endpoint.call(self.peer, Lane::Request, MESSAGES, bytes, ANSWER_LIMIT);
         self.flight.push_back(Box::pin(async move { (end, call.await) }));
-        self.next_beat = Instant::now() + BEAT;
+        self.next_beat = self.beat_due();
+    }
+
+    /// A beat after what is sent now, on the line of all beats.
+    fn beat_due(&self) -> Instant {
+        self.shared.endpoint.grid().line(Instant::now() + BEAT, LINE)
     }
 
     fn start(&mut self) {
@@ -202,7 +210,7 @@ impl Flow {
     }
 
     fn beat(&mut self) {
-        self.next_beat = Instant::now() + BEAT;
+        self.next_beat = self.beat_due();
         if self.outgoing.is_silent() {
             self.start();
         } else if self.flight.is_empty()

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use trine_transport::Lane;
 use trine_types::{GroupId, NodeId, NodeNumber};
 
@@ -139,8 +139,7 @@ struct Upkeep {
 
 /// Runs as long as the node.
 pub(crate) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(node.config.maintenance_interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = node.endpoint.grid().ticks(node.config.maintenance_interval);
     let mut upkeep: BTreeMap<GroupId, Upkeep> = BTreeMap::new();
     loop {
         tokio::select! {

@@ -20,6 +20,7 @@ use super::link::{Link, Start};
 use super::run::{accept_all, run_link};
 use super::served::{Handler, Served};
 use crate::config::EndpointConfig;
+use crate::endpoint::grid::Grid;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::CallError;
 use crate::lane::{Lane, Service};
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) served: Served,
     pub(super) counters: Counters,
     runtime: Handle,
+    grid: Grid,
     // Read for every call, written when a peer is first called; owned by a
     // task, it would cost every call two wake-ups.
     links: RwLock<BTreeMap<NodeId, [Arc<Link>; 4]>>,
@@ -109,6 +111,7 @@ impl Endpoint {
             served: Served::default(),
             counters: Counters::default(),
             runtime: Handle::current(),
+            grid: Grid::new(Instant::now()),
             links: RwLock::default(),
             connected: watch::Sender::new(Links::default()),
             generation: AtomicU64::new(0),
@@ -122,6 +125,13 @@ impl Endpoint {
     #[must_use]
     pub fn local(&self) -> NodeId {
         self.shared.transport.local()
+    }
+
+    /// When to do what nobody waits for, so that it wakes this node and its
+    /// peers together with the rest.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
+        self.shared.grid
     }
 
     /// What passed each lane to and from all peers since the start.

@@ -6,6 +6,7 @@
 //! | `link` | one peer and lane: the rules of waiting, sending, failing |
 //! | `pending` | the calls in flight of one connection |
 //! | `backoff` | how long to rest between attempts |
+//! | `grid` | when to do what nobody waits for |
 //! | `served` | handlers, and the connections that came in |
 //! | `run` | tasks: dial, read replies, sweep deadlines; accept, serve |
 //!
@@ -13,12 +14,14 @@
 //! to [`SWEEP_GRAIN`], replies of one read are completed under one lock.
 
 mod backoff;
+mod grid;
 mod handle;
 mod link;
 mod pending;
 mod run;
 mod served;
 
+pub use grid::Grid;
 pub use handle::{Call, Endpoint, Links};
 pub use pending::SWEEP_GRAIN;
 pub use served::Handler;
