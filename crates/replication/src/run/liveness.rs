@@ -7,6 +7,8 @@
 //!   [`HIBERNATE_AFTER`]. A group without work costs nothing.
 //! - When the leader's node falls silent, its followers look for a new leader
 //!   one after the other, as soon as its lease has run out.
+//! - A node whose groups have had no work for [`HIBERNATE_AFTER`] leaves out
+//!   every second beat.
 //! - A node whose clock is far off its peers' hands its leaderships over.
 //!
 //! Nothing here is needed for safety: an election that is begun by mistake
@@ -21,7 +23,7 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use trine_transport::Lane;
 use trine_types::limits::{ELECTION_TIMEOUT_MAX, HIBERNATE_AFTER, LIVENESS_INTERVAL, MAX_CLOCK_SKEW};
 use trine_types::{GroupId, Incarnation, NodeId, NodeNumber};
@@ -30,6 +32,9 @@ use super::server::BEAT;
 use crate::node::{Local, Node};
 use crate::pulse::{Pulse, Situation, Step};
 
+/// Intervals between two beats of a node without work. Three of these beats
+/// fit into the time after which a peer is suspected.
+const QUIET_EVERY: u64 = 2;
 /// Beats between two that go to nodes with which this one only shares groups
 /// that one of them just listens to.
 const SLOW_EVERY: u64 = 10;
@@ -141,7 +146,12 @@ struct Peers {
 struct Liveness {
     node: Arc<Node>,
     started: Instant,
+    /// Intervals that have passed.
     count: u64,
+    /// Whether this beat goes to slow peers, too.
+    slow_turn: bool,
+    /// What was applied here, all groups together, and when it last changed.
+    applied: (u64, Instant),
     peers: Peers,
     /// Since when a peer is expected to be heard of.
     expected: BTreeMap<NodeNumber, Instant>,
@@ -157,31 +167,37 @@ pub(crate) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
         node,
         started: Instant::now(),
         count: 0,
+        slow_turn: true,
+        applied: (0, Instant::now()),
         peers: Peers::default(),
         expected: BTreeMap::new(),
         greeted: BTreeMap::new(),
         pulses: BTreeMap::new(),
         skewed: false,
     };
-    let mut ticks = interval(LIVENESS_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let grid = liveness.node.endpoint.grid();
+    let mut next = Instant::now();
     loop {
         tokio::select! {
             biased;
             _ = stop.changed() => return,
-            _ = ticks.tick() => liveness.beat().await,
+            () = sleep_until(next) => {
+                let intervals = liveness.beat().await;
+                let pause = LIVENESS_INTERVAL.saturating_mul(u32::try_from(intervals).unwrap_or(1));
+                next = grid.line(Instant::now() + pause, pause);
+            }
         }
     }
 }
 
 impl Liveness {
-    async fn beat(&mut self) {
+    /// Returns after how many intervals the next beat is due.
+    async fn beat(&mut self) -> u64 {
         let locals = self.node.locals();
-        if self.count.is_multiple_of(SLOW_EVERY) {
+        if self.slow_turn {
             self.find_peers(&locals);
         }
         self.send(&locals);
-        self.count += 1;
         let silent = self.judge();
         self.mind_clock(&locals, &silent).await;
         let known: BTreeSet<GroupId> = locals.iter().map(|(group, _)| *group).collect();
@@ -190,6 +206,25 @@ impl Liveness {
         for (group, local) in locals {
             self.tend(group, &local, &silent, &returned).await;
         }
+        let intervals = if self.is_quiet(&silent) { QUIET_EVERY } else { 1 };
+        let turns = self.count / SLOW_EVERY;
+        self.count += intervals;
+        self.slow_turn = self.count / SLOW_EVERY != turns;
+        intervals
+    }
+
+    /// Whether nothing happens here or at a peer that would not stand waiting
+    /// for the beat after the next.
+    fn is_quiet(&mut self, silent: &BTreeMap<NodeNumber, Instant>) -> bool {
+        let (now, locals) = (Instant::now(), self.node.locals());
+        let applied =
+            locals.iter().filter_map(|(_, local)| local.replica.applied().last).map(|last| last.index);
+        let applied = applied.fold(0, u64::wrapping_add);
+        if applied != self.applied.0 {
+            self.applied = (applied, now);
+        }
+        let parked = locals.iter().all(|(_, local)| local.parked.load(Ordering::Relaxed));
+        parked && silent.is_empty() && now.duration_since(self.applied.1) >= HIBERNATE_AFTER
     }
 
     fn find_peers(&mut self, locals: &[(GroupId, Arc<Local>)]) {
@@ -229,7 +264,7 @@ impl Liveness {
             leads: leads.collect(),
         };
         self.send_to(&beat, &self.peers.fast);
-        if self.count.is_multiple_of(SLOW_EVERY) {
+        if self.slow_turn {
             beat.slow = true;
             self.send_to(&beat, &self.peers.slow);
         }
@@ -304,7 +339,7 @@ impl Liveness {
                 local.raft.runtime_config().elect(!skewed);
             }
         }
-        if skewed && self.count.is_multiple_of(SLOW_EVERY) {
+        if skewed && self.slow_turn {
             for (group, local) in locals {
                 super::members::hand_over(&self.node, *group, local).await;
             }
