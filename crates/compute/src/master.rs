@@ -159,6 +159,16 @@ impl Master {
         self.jobs.len()
     }
 
+    /// A sign of life of a worker that has nothing to tell.
+    pub(crate) fn heard(&mut self, node: NodeNumber, now: Duration) {
+        self.scheduler.heard(node, now);
+    }
+
+    /// Whether the worker holds a lease.
+    pub(crate) fn knows(&self, node: NodeNumber) -> bool {
+        self.scheduler.knows(node)
+    }
+
     /// Takes in what has changed in the log since the last call.
     ///
     /// # Errors

@@ -18,8 +18,13 @@ use crate::spec::{Attempt, JobId, Resources, TaskResult};
 /// Calls of this room.
 pub const SERVICE: Service = Service(0x80);
 
-/// Longest that a master holds an answer back; a worker's sign of life.
+/// Longest that a master holds an answer back while there are jobs; a worker's
+/// sign of life.
 pub const HOLD: Duration = Duration::from_millis(400);
+
+/// The same while there is nothing to do. The worker has nothing to lose then;
+/// its node is watched by others.
+pub const IDLE_HOLD: Duration = Duration::from_secs(10);
 
 /// Longest wait for an answer beyond what the other side may hold it.
 pub const PASSING: Duration = Duration::from_secs(1);

@@ -146,3 +146,27 @@ fn a_halted_job_ends_with_what_runs() {
     master.tick(at(6));
     assert_eq!(master.next_cancel(), Some(job));
 }
+
+#[test]
+fn an_idle_worker_loses_its_lease_only_after_a_grant() {
+    let rows = rows();
+    let mut master = reign(&rows, 7, &[], at(0));
+    master.beat(TWO, beat(&master, &[], vec![]), at(1));
+    for ms in (0..10_000).step_by(500) {
+        master.heard(TWO, at(ms));
+        master.tick(at(ms));
+        assert!(master.knows(TWO), "its answer is held back, and nobody suspects it: {ms}");
+    }
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 1).expect("added");
+    master.follow(&*rows, at(10_000)).expect("rows decode");
+    let first = grants(&mut master, &rows, TWO, at(10_000));
+    assert_eq!(first.len(), 1, "at once");
+    master.tick(at(11_400));
+    assert!(master.knows(TWO), "the lease began with the grant");
+    master.tick(at(11_600));
+    assert!(!master.knows(TWO));
+    let three = NodeNumber(3);
+    master.beat(three, beat(&master, &[], vec![]), at(11_601));
+    assert_eq!(grants(&mut master, &rows, three, at(11_602)).len(), 1, "runs elsewhere within two seconds");
+}

@@ -1,7 +1,7 @@
 //! The master's task: asleep unless this node leads group `jobs`. It owns the
 //! master's state, the answers that are held back, and the commands under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use trine_replication::{ProposeError, QueryError, Reply};
 use trine_types::{GroupId, NodeId, NodeNumber};
 
@@ -18,7 +18,7 @@ use crate::codec;
 use crate::command::{Command, Query};
 use crate::handle::Shared;
 use crate::master::{Master, Pending};
-use crate::messages::{Beat, HOLD, Orders, Told};
+use crate::messages::{Beat, HOLD, IDLE_HOLD, Orders, Told};
 use crate::schedule::{Config, TICK};
 use crate::spec::JobId;
 
@@ -28,6 +28,10 @@ const COMMITS_UNDER_WAY: usize = 4;
 
 /// Pause before results are proposed again that nobody took.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Ticks that are left out while there are no jobs, or this node is not the
+/// master: one in so many is left.
+const IDLE_TICKS: u32 = 5;
 
 /// What reaches the master.
 pub(crate) enum Event {
@@ -46,6 +50,9 @@ pub(crate) enum Event {
 struct Parked {
     reply: oneshot::Sender<Told>,
     until: Instant,
+    /// The worker had nothing, and there was nothing to do: it lives as long as
+    /// nobody suspects its node.
+    idle: bool,
 }
 
 enum Done {
@@ -64,6 +71,7 @@ struct Chair {
     parked: BTreeMap<NodeNumber, Parked>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     commits: usize,
+    suspects: watch::Receiver<BTreeSet<NodeNumber>>,
 }
 
 /// Runs until the node stops.
@@ -73,7 +81,9 @@ pub(super) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut applied = shared.applied.clone();
+    let grid = shared.endpoint.grid();
     let mut chair = Chair {
+        suspects: shared.replication.suspects(),
         shared,
         began: Instant::now(),
         master: None,
@@ -82,9 +92,9 @@ pub(super) async fn run(
         under_way: FuturesUnordered::new(),
         commits: 0,
     };
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticked = Instant::now();
     loop {
+        let every = if chair.is_idle() { TICK * IDLE_TICKS } else { TICK };
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
@@ -103,7 +113,10 @@ pub(super) async fn run(
                 }
                 chair.follow();
             }
-            _ = ticks.tick() => chair.tick(),
+            () = sleep_until(grid.line(ticked + every, every)) => {
+                ticked = Instant::now();
+                chair.tick();
+            }
         }
         chair.flush();
     }
@@ -118,6 +131,11 @@ impl Chair {
         self.shared.applied.borrow().as_ref().map(|applied| applied.state.view())
     }
 
+    /// Whether what is due can wait a little.
+    fn is_idle(&self) -> bool {
+        self.master.as_ref().is_none_or(|master| master.live_jobs() == 0) && !self.catching_up
+    }
+
     fn leads(&self) -> bool {
         self.shared.replication.leader(GroupId::JOBS) == Some(self.shared.number)
     }
@@ -125,6 +143,9 @@ impl Chair {
     fn event(&mut self, Event::Beat { from, beat, reply }: Event) {
         let node = self.shared.meta.borrow().node_by_id(&from).map(|node| node.number);
         let now = self.now();
+        if self.master.is_none() && self.leads() {
+            self.tick();
+        }
         let (Some(master), Some(node)) = (&mut self.master, node) else {
             let leader = self.shared.replication.leader(GroupId::JOBS);
             let leader = leader.filter(|leader| *leader != self.shared.number);
@@ -132,8 +153,10 @@ impl Chair {
             let _ = reply.send(Told::NotMaster(leader));
             return;
         };
+        let idle = beat.held.is_empty() && master.live_jobs() == 0;
         let before = if master.beat(node, *beat, now) {
-            let parked = Parked { reply, until: Instant::now() + HOLD };
+            let hold = if idle { IDLE_HOLD } else { HOLD };
+            let parked = Parked { reply, until: Instant::now() + hold, idle };
             self.parked.insert(node, parked).map(|before| before.reply)
         } else {
             Some(reply)
@@ -171,11 +194,20 @@ impl Chair {
         }
         let now = self.now();
         if let Some(master) = &mut self.master {
+            let suspects = self.suspects.borrow();
+            for node in self.parked.iter().filter(|(node, parked)| parked.idle && !suspects.contains(node)) {
+                master.heard(*node.0, now);
+            }
+            drop(suspects);
             master.tick(now);
             let reign = master.reign();
             let due = Instant::now();
-            let late: Vec<NodeNumber> =
-                self.parked.iter().filter(|(_, parked)| parked.until <= due).map(|(node, _)| *node).collect();
+            let late: Vec<NodeNumber> = self
+                .parked
+                .iter()
+                .filter(|(node, parked)| parked.until <= due || !master.knows(**node))
+                .map(|(node, _)| *node)
+                .collect();
             for parked in late.iter().filter_map(|node| self.parked.remove(node)) {
                 let orders = Orders { reign, ..Orders::default() };
                 let _ = parked.reply.send(Told::Orders(Box::new(orders)));
@@ -241,6 +273,16 @@ impl Chair {
     fn flush(&mut self) {
         let (Some(rows), now) = (self.rows(), self.now()) else { return };
         let Some(master) = &mut self.master else { return };
+        if master.live_jobs() > 0 {
+            // From now on, silence counts.
+            let suspects = self.suspects.borrow();
+            for (node, parked) in self.parked.iter_mut().filter(|(_, parked)| parked.idle) {
+                (parked.idle, parked.until) = (false, Instant::now() + HOLD);
+                if !suspects.contains(node) {
+                    master.heard(*node, now);
+                }
+            }
+        }
         let waiting: Vec<NodeNumber> = self.parked.keys().copied().collect();
         master.assign(&*rows, &waiting, now);
         for node in waiting {

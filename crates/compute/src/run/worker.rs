@@ -1,6 +1,6 @@
 //! The worker's task: beats to the master, bodies that run, their deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::body::{Assigned, Bodies, Ran, Stop};
 use crate::codec;
 use crate::guide::Guide;
 use crate::handle::Shared;
-use crate::messages::{Ask, HOLD, PASSING, SERVICE, Told};
+use crate::messages::{Ask, IDLE_HOLD, PASSING, SERVICE, Told};
 use crate::spec::{Attempt, BodyKind, Outcome};
 use crate::worker::Worker;
 
@@ -51,12 +51,15 @@ struct Hands {
     valid_from: u64,
     serial: u64,
     rest_until: Instant,
+    /// Who has the beats that are under way.
+    asked: Option<NodeNumber>,
 }
 
 /// Runs until the node stops; then what runs is killed.
 pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let guide = Guide::new(shared.replication.clone(), shared.meta.clone());
     let worker = Worker::new(shared.number, shared.slots);
+    let mut suspects = shared.replication.suspects();
     let mut hands = Hands {
         shared,
         guide,
@@ -69,6 +72,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         valid_from: 0,
         serial: 0,
         rest_until: Instant::now(),
+        asked: None,
     };
     loop {
         hands.start_bodies();
@@ -86,6 +90,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
                     hands.ended(ended);
                 }
             }
+            Ok(()) = suspects.changed() => hands.doubt(&suspects.borrow_and_update()),
             () = sleep_until(wake.unwrap_or_else(|| Instant::now() + NEVER)) => hands.expire(),
         }
     }
@@ -201,9 +206,10 @@ impl Hands {
         };
         let beat = self.worker.beat(self.now());
         let body = codec::encode(&Ask::Beat(Box::new(beat)));
+        self.asked = Some(asked);
         self.serial += 1;
         let serial = self.serial;
-        let call = self.shared.endpoint.call(id, Lane::Request, SERVICE, body, HOLD + PASSING);
+        let call = self.shared.endpoint.call(id, Lane::Request, SERVICE, body, IDLE_HOLD + PASSING);
         self.beats.push(call.map(move |told| Answer { asked, serial, told }).boxed());
     }
 
@@ -232,6 +238,14 @@ impl Hands {
                 self.guide.failed(asked);
                 self.lose_master(true);
             }
+        }
+    }
+
+    /// A master that answers nobody holds no answer back.
+    fn doubt(&mut self, suspects: &BTreeSet<NodeNumber>) {
+        if let Some(asked) = self.asked.filter(|asked| suspects.contains(asked)) {
+            self.guide.failed(asked);
+            self.lose_master(true);
         }
     }
 
