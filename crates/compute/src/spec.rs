@@ -72,6 +72,9 @@ pub struct JobSpec {
     /// Whether a task that takes far longer than others gets a second attempt
     /// on another node: say no where doing it twice does harm.
     pub backups: bool,
+    /// Whether its tasks are wanted until it is cancelled: each is executed
+    /// again, elsewhere if need be, however it ended. Such a job has no results.
+    pub standing: bool,
     /// When the job ends before all of its tasks are done.
     pub halt: Option<Halt>,
     /// What each task takes.
@@ -94,6 +97,7 @@ impl Default for JobSpec {
             retries: 0,
             timeout_ms: None,
             backups: true,
+            standing: false,
             halt: None,
             resources: Resources::default(),
             env: Vec::new(),

@@ -174,6 +174,7 @@ impl World<'_> {
             retries: 0,
             need: ONE,
             backups: true,
+            standing: false,
         }
     }
 

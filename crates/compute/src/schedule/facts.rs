@@ -13,7 +13,8 @@ pub const MAX_GRANTS: usize = 1024;
 /// How often a task may be lost with its worker before it is given up: a task
 /// that takes its node down must not take them all down.
 pub const MAX_LOSSES: u32 = 4;
-/// For so long a task that failed on a node is kept for another one.
+/// For so long a task that failed on a node is kept for another one, and one of
+/// a standing job for any.
 pub const AVOID_NODE: Duration = Duration::from_secs(1);
 
 /// Room on a worker, or what a task needs of it.
@@ -92,6 +93,9 @@ pub struct JobFacts {
     /// May a straggler get a backup attempt? Not where a second execution
     /// does harm.
     pub backups: bool,
+    /// Are its tasks wanted until it is cancelled? Then each runs again however
+    /// it ended, and none is ever given up.
+    pub standing: bool,
 }
 
 /// "Run this."

@@ -151,14 +151,22 @@ impl Job {
     /// first that waits. One that failed right here waits for another node a
     /// while, unless there is none.
     pub fn choose(&self, node: NodeNumber, alone: bool, now: Duration) -> Option<u64> {
-        let welcome =
-            |index: &&u64| {
-                alone
-                    || self.open.get(index).and_then(|task| task.failed).is_none_or(|(failed_on, at)| {
-                        failed_on != node || now >= at.saturating_add(AVOID_NODE)
-                    })
-            };
+        let welcome = |index: &&u64| {
+            let failed = self.open.get(index).and_then(|task| task.failed);
+            let avoided = failed.is_some_and(|(failed_on, at)| {
+                failed_on == node && !alone && now < at.saturating_add(AVOID_NODE)
+            });
+            !avoided && self.may_restart(**index, now)
+        };
         self.again.iter().take(LOOKED_AT).find(welcome).copied().or_else(|| self.waiting.first())
+    }
+
+    /// Whether it is time to run the task again: one of a standing job that
+    /// fails at once must not keep everybody busy.
+    pub fn may_restart(&self, index: u64, now: Duration) -> bool {
+        let task = self.open.get(&index).filter(|task| self.facts.standing && task.failures > 0);
+        let failed = task.and_then(|task| task.failed);
+        failed.is_none_or(|(_, at)| now >= at.saturating_add(AVOID_NODE))
     }
 
     /// Grants the task to `node`.
@@ -252,6 +260,7 @@ mod tests {
             retries: 1,
             need: Slots::NONE,
             backups: true,
+            standing: false,
         };
         let user = Shares::default().join("u", JobId(1), 1);
         Job::new(facts, user)

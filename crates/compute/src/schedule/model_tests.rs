@@ -180,6 +180,7 @@ impl World {
             retries,
             need: Slots::cores(cores, cores * 100),
             backups: true,
+            standing: false,
         };
         self.scheduler.add_job(id, facts.clone());
         self.log.insert(id, Logged { facts: Some(facts), ..Logged::default() });
@@ -406,6 +407,7 @@ proptest! {
                 retries: 0,
                 need: Slots::cores(cores, 0),
                 backups: false,
+                standing: false,
             };
             scheduler.add_job(id, facts.clone());
             scheduler.add_tasks(id, 0, count);
@@ -458,6 +460,7 @@ proptest! {
                 retries: 0,
                 need: Slots::cores(1, 0),
                 backups: false,
+                standing: false,
             };
             scheduler.add_job(id, facts);
             scheduler.add_tasks(id, 0, 1_000_000);

@@ -179,6 +179,8 @@ impl Scheduler {
                 .get(&node)
                 .map(|tasks| tasks.iter().map(|(_, id, index)| (*id, *index)).collect())
                 .unwrap_or_default();
+            let bounded = |id: &JobId| self.jobs.get(id).is_none_or(|job| !job.facts.standing);
+            let tasks: Vec<_> = tasks.into_iter().filter(|(id, _)| bounded(id)).collect();
             for (id, index) in tasks {
                 self.give_up(id, index, Why::NodeAbsent);
             }

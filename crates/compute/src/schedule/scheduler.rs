@@ -162,6 +162,7 @@ impl Scheduler {
             return Next::Stale;
         }
         match verdict {
+            Verdict::Done if job.facts.standing && stopped.is_some() => self.failed(node, attempt, now),
             // An attempt that was given up, or that no one announced, has run
             // nevertheless: its result is as good as any.
             Verdict::Done => {
@@ -216,6 +217,12 @@ impl Scheduler {
         self.jobs.get(&id).is_some_and(|job| self.workers.could_fit(job.need()))
     }
 
+    /// What of a job runs: the task, where, which attempt, since when.
+    pub fn attempts(&self, id: JobId) -> impl Iterator<Item = (u64, Running)> {
+        let tasks = self.jobs.get(&id).into_iter().flat_map(Job::tasks);
+        tasks.flat_map(|(index, task)| task.attempts.iter().map(move |running| (index, *running)))
+    }
+
     /// How many rows all of this takes in memory.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -227,8 +234,10 @@ impl Scheduler {
         let of_job = |id: JobId| self.jobs.get(&id).and_then(|job| job.choose(node, alone, now));
         let shared = self.shares.first_fit(room, |id| of_job(id).is_some());
         let bound = self.pinned.get(&node).and_then(|tasks| {
-            tasks.iter().find(|(_, id, _)| {
-                self.jobs.get(id).is_some_and(|job| !job.held && !job.halted && room.fits(job.need()))
+            tasks.iter().find(|(_, id, index)| {
+                self.jobs.get(id).is_some_and(|job| {
+                    !job.held && !job.halted && room.fits(job.need()) && job.may_restart(*index, now)
+                })
             })
         });
         match (shared, bound) {
@@ -290,12 +299,12 @@ impl Scheduler {
     fn failed(&mut self, node: NodeNumber, attempt: Attempt, now: Duration) -> Next {
         let Attempt { job: id, index, .. } = attempt;
         let Some(job) = self.jobs.get_mut(&id) else { return Next::Stale };
-        let retries = job.facts.retries;
+        let (retries, standing) = (job.facts.retries, job.facts.standing);
         let pinned = job.requeue(index, |task| {
             task.failures = task.failures.saturating_add(1);
             task.failed = Some((node, now));
         });
-        let given_up = job.task(index).is_none_or(|task| task.failures > retries);
+        let given_up = job.task(index).is_none_or(|task| task.failures > retries && !standing);
         if given_up {
             self.close(id, index);
         } else if let Some(pinned) = pinned {
@@ -314,7 +323,8 @@ impl Scheduler {
             task.losses = task.losses.saturating_add(1);
             task.failed = Some((node, now));
         });
-        let too_often = job.task(index).is_some_and(|task| task.losses > super::facts::MAX_LOSSES);
+        let bounded = !job.facts.standing;
+        let too_often = bounded && job.task(index).is_some_and(|task| task.losses > super::facts::MAX_LOSSES);
         if too_often {
             self.close(id, index);
         } else if let Some(pinned) = pinned {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trine_types::NodeNumber;
 
-use super::facts::MAX_LOSSES;
+use super::facts::{AVOID_NODE, MAX_LOSSES};
 use super::{Action, Config, Grant, Held, JobFacts, Next, Scheduler, Slots, Verdict, Why};
 use crate::spec::{Attempt, JobId};
 
@@ -14,7 +14,15 @@ const A: NodeNumber = NodeNumber(1);
 const B: NodeNumber = NodeNumber(2);
 
 fn facts() -> JobFacts {
-    JobFacts { user: "ann".into(), priority: 0, weight: 1, retries: 1, need: CORE, backups: true }
+    JobFacts {
+        user: "ann".into(),
+        priority: 0,
+        weight: 1,
+        retries: 1,
+        need: CORE,
+        backups: true,
+        standing: false,
+    }
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -87,6 +95,36 @@ fn a_task_that_takes_its_workers_down_is_given_up() {
     let given_up = Action::GiveUp { job: JOB, index: 0, why: Why::LostTooOften };
     assert_eq!(scheduler.take_actions(), [given_up]);
     assert!(!scheduler.has_work());
+}
+
+#[test]
+fn a_standing_job_is_wanted_until_it_is_cancelled() {
+    let mut scheduler = Scheduler::new(Config::default());
+    scheduler.worker_up(A, CORE, secs(0));
+    scheduler.add_job(JOB, JobFacts { standing: true, ..facts() });
+    scheduler.add_tasks(JOB, 0, 1);
+    scheduler.add_pinned(JOB, 1, B);
+    let mut now = secs(0);
+    // Lost with its worker more often than any other task may be.
+    for _ in 0..=MAX_LOSSES + 1 {
+        now += secs(2);
+        scheduler.worker_up(A, CORE, now);
+        one(&pull(&mut scheduler, A, now));
+        scheduler.worker_lost(A, now);
+    }
+    // However it ends, it runs again, after a pause.
+    for verdict in [Verdict::Done, Verdict::Failed, Verdict::Failed] {
+        now += secs(2);
+        scheduler.worker_up(A, CORE, now);
+        let attempt = one(&pull(&mut scheduler, A, now));
+        assert_eq!(scheduler.finished(A, attempt, verdict, secs(0), now), Next::Again);
+        assert!(pull(&mut scheduler, A, now + AVOID_NODE / 2).is_empty());
+    }
+    // The node that the other one is for comes after a long time.
+    now += secs(1_000);
+    assert_eq!(scheduler.tick(now), []);
+    scheduler.worker_up(B, CORE, now);
+    assert_eq!(one(&pull(&mut scheduler, B, now)).index, 1);
 }
 
 #[test]
