@@ -2,7 +2,6 @@
 //! changed and what the caller should do next.
 
 use trine_replication::{ProposeError, QueryError};
-use trine_types::NodeNumber;
 
 use crate::codec::{DecodeError, RangeError};
 use crate::command::Refusal;
@@ -26,9 +25,10 @@ pub enum ComputeError {
     /// No answer came: it may have been done. Look, then repeat what is missing.
     #[error("no answer came in time: it may have been done or not")]
     Unknown,
-    /// The node that keeps the bytes cannot be reached, or keeps them no more.
-    #[error("{0} keeps these bytes, and does not give them; try again later")]
-    NotThere(NodeNumber),
+    /// Every node that keeps the bytes is gone, or has thrown them away; nothing
+    /// has changed: try again when more nodes are there.
+    #[error("no node that can be reached keeps these bytes; try again when all nodes are back")]
+    Nowhere,
     /// The answer of a node is not understood: it is of another version.
     #[error("not understood: {0}")]
     NotUnderstood(#[from] DecodeError),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use trine_cluster::MetaState;
 use trine_replication::{ProposeError, Replication};
@@ -19,10 +19,11 @@ use crate::body::{Bodies, Hands};
 use crate::codec::{self, RangeError};
 use crate::command::{Answer, Command, JobView, Progress, Query, Refusal, Results, Tasks};
 use crate::error::ComputeError;
+use crate::events::Event;
 use crate::guide::Guide;
 use crate::limits::{MAX_RANGE_BYTES, MAX_TASKS_PER_RANGE};
 use crate::machine::Applied;
-use crate::messages::{Ask, PASSING, SERVICE, Told};
+use crate::messages::{Ask, PASSING, RunningTask, SERVICE, Told};
 use crate::run;
 use crate::run::shelf::Shelf;
 use crate::spec::{BodyKind, JobId, JobSpec, Resources, TaskResult, TaskSpec};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// What this node gives to the execution of tasks.
     pub hands: Hands,
+    /// Where what becomes of jobs is told. What finds no room is not told.
+    pub events: mpsc::Sender<Event>,
 }
 
 /// What the tasks of this room share.
@@ -74,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Resources,
     pub(crate) bodies: Bodies,
     pub(crate) shelf: Shelf,
+    pub(crate) events: mpsc::Sender<Event>,
     // Touched once per range, by whichever task submits.
     kinds: Mutex<BTreeMap<JobId, BodyKind>>,
 }
@@ -102,6 +106,7 @@ impl Compute {
             slots: parts.hands.slots,
             bodies: parts.hands.bodies,
             shelf: parts.hands.shelf,
+            events: parts.events,
             kinds: Mutex::default(),
         });
         let stop = Arc::new(watch::Sender::new(false));
@@ -282,13 +287,25 @@ impl Compute {
         ResultStream { shared: self.shared.clone(), guide, job, next: from }
     }
 
-    /// A part of an output that `node` keeps, from byte `from` on; nothing at
-    /// its end.
+    /// What of a job runs where now, as the master knows it.
     ///
     /// # Errors
-    /// [`ComputeError::NotThere`].
-    pub async fn kept(&self, node: NodeNumber, hash: [u8; 32], from: u64) -> Result<Bytes, ComputeError> {
-        self.blobs().part(node, hash, from).await
+    /// [`ComputeError::Unavailable`].
+    pub async fn running(&self, job: JobId) -> Result<Vec<RunningTask>, ComputeError> {
+        let mut guide = Guide::new(self.shared.replication.clone(), self.shared.meta.clone());
+        let (ask, until) = (codec::encode(&Ask::Running { job }), Instant::now() + PATIENCE);
+        while Instant::now() < until {
+            if let Some((asked, id)) = guide.target() {
+                let told = self.shared.endpoint.call(id, Lane::Request, SERVICE, ask.clone(), PASSING).await;
+                match told.ok().and_then(|answer| codec::decode(&answer, "answer").ok()) {
+                    Some(Told::Running(running)) => return Ok(running),
+                    Some(Told::NotMaster(leader)) => guide.not_master(asked, leader),
+                    _ => guide.failed(asked),
+                }
+            }
+            sleep(RESULTS_PAUSE).await;
+        }
+        Err(ComputeError::Unavailable)
     }
 
     /// Blobs and kept outputs of all nodes.

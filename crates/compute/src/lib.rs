@@ -29,6 +29,7 @@
 //! | [`machine`] | the rules as the machine of group `jobs` |
 //! | [`messages`] | what workers and the master tell each other |
 //! | `master`, `worker` | the rules of both, pure |
+//! | [`events`] | what is told of jobs on subjects `_job.…`, pure |
 //! | [`body`] | the seam between a worker and what executes a task |
 //! | `guide` | where the master is |
 //! | [`handle`], [`error`] | [`Compute`], what other rooms hold |
@@ -42,6 +43,7 @@ pub mod body;
 pub mod codec;
 pub mod command;
 pub mod error;
+pub mod events;
 mod guide;
 pub mod handle;
 pub mod limits;

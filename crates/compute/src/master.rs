@@ -11,8 +11,9 @@ use trine_storage::View;
 use trine_types::NodeNumber;
 
 use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
-use crate::command::{Encoded, Phase, Refusal, Returned};
-use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, Orders};
+use crate::command::{Encoded, Phase, Progress, Refusal, Returned};
+use crate::events::{Chronicle, Event, Fate};
+use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, Orders, RunningTask};
 use crate::planted;
 use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Verdict, Why};
 use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Stamps, TaskResult, TaskSpec};
@@ -40,6 +41,7 @@ struct Range {
 #[derive(Debug)]
 struct Entry {
     spec: Bytes,
+    about: JobSpec,
     need: Slots,
     tasks: u64,
     ranges: BTreeMap<u64, Range>,
@@ -112,6 +114,8 @@ pub(crate) struct Master {
     halting: BTreeSet<JobId>,
     to_cancel: Vec<JobId>,
     cache: Cache,
+    /// What of all this is told to whoever listens.
+    chronicle: Chronicle,
 }
 
 impl Master {
@@ -139,8 +143,10 @@ impl Master {
             halting: BTreeSet::new(),
             to_cancel: Vec::new(),
             cache: Cache::default(),
+            chronicle: Chronicle::default(),
         };
         master.follow(view, now)?;
+        master.chronicle.awake();
         let jobs: Vec<JobId> = master.jobs.keys().copied().collect();
         for job in jobs {
             state::done_tasks(view, job, |index| master.scheduler.committed(job, index))?;
@@ -191,15 +197,17 @@ impl Master {
     fn follow_job(&mut self, view: &dyn View, job: JobId, now: Duration) -> Result<(), Refusal> {
         let Some(progress) = state::progress(view, job)? else { return Ok(()) };
         if progress.phase.is_over() {
+            self.tell_end(view, job, progress)?;
             self.end(job);
             return Ok(());
         }
         if !self.jobs.contains_key(&job) {
             let Some(spec) = state::spec(view, job)? else { return Ok(()) };
             self.scheduler.add_job(job, facts(&spec));
+            self.chronicle.submitted(job, &spec);
             let need = spec.resources.into();
-            let spec = view.get(&job_key(SPEC, job))?.unwrap_or_default();
-            self.jobs.insert(job, Entry { spec, need, tasks: 0, ranges: BTreeMap::new() });
+            let (about, spec) = (spec, view.get(&job_key(SPEC, job))?.unwrap_or_default());
+            self.jobs.insert(job, Entry { spec, about, need, tasks: 0, ranges: BTreeMap::new() });
         }
         if progress.phase == Phase::Halting {
             self.halting.insert(job);
@@ -246,6 +254,40 @@ impl Master {
         Ok(())
     }
 
+    fn tell_end(&mut self, view: &dyn View, job: JobId, progress: Progress) -> Result<(), Refusal> {
+        if let Some(entry) = self.jobs.get(&job) {
+            self.chronicle.over(job, entry.about.clone(), progress);
+        } else if let Some(spec) = state::spec(view, job)? {
+            // It was submitted, and over, since the log was looked at.
+            self.chronicle.submitted(job, &spec);
+            self.chronicle.over(job, spec, progress);
+        }
+        Ok(())
+    }
+
+    fn tell_started(&mut self, attempt: Attempt) {
+        if let Some(entry) = self.jobs.get(&attempt.job) {
+            self.chronicle.started(attempt, &entry.about);
+        }
+    }
+
+    /// What of a job runs where.
+    pub(crate) fn running(&self, job: JobId, now: Duration) -> Vec<RunningTask> {
+        let attempts = self.scheduler.attempts(job).take(MAX_RUNNING_TOLD);
+        let told = attempts.map(|(index, running)| RunningTask {
+            index,
+            attempt: running.number,
+            node: running.node,
+            ms: u64::try_from(now.saturating_sub(running.since).as_millis()).unwrap_or(u64::MAX),
+        });
+        told.collect()
+    }
+
+    /// What is to be told since this was asked last.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        self.chronicle.take()
+    }
+
     /// The job is over: nothing of it matters any more.
     fn end(&mut self, job: JobId) {
         if self.jobs.remove(&job).is_none() {
@@ -289,7 +331,12 @@ impl Master {
         }
         (worker.registered, worker.free, worker.ahead) = (registered, beat.free.into(), beat.ahead);
         for ended in beat.ended {
+            self.tell_started(ended.attempt);
+            self.chronicle.ended(&ended.attempt);
             self.ended(node, ended, now);
+        }
+        for held in beat.held.iter().filter(|held| held.elapsed.is_some()) {
+            self.tell_started(held.attempt);
         }
         let held: Vec<schedule::Held> = beat
             .held
@@ -426,7 +473,13 @@ impl Master {
         } else {
             self.scheduler.pull(node, free, 1, now)
         };
-        let Some(&Grant { attempt, .. }) = grants.first() else { return false };
+        let Some(&Grant { attempt, backup }) = grants.first() else { return false };
+        if attempt.attempt > 1
+            && !backup
+            && let Some(entry) = self.jobs.get(&attempt.job)
+        {
+            self.chronicle.task((attempt.job, &entry.about), Fate::Retried, attempt.index);
+        }
         let need = self.jobs.get(&attempt.job).map(|entry| entry.need).unwrap_or_default();
         if let Some(worker) = self.workers.get_mut(&node) {
             worker.free = worker.free.minus(need);
@@ -483,6 +536,7 @@ impl Master {
         while batch.len() < MAX_COMMIT_RESULTS && bytes < MAX_COMMIT_BYTES {
             let Some(pending) = self.pending.pop_front() else { break };
             bytes += pending.returned.result.len();
+            self.chronicle.departs(pending.returned.job);
             batch.push(pending);
         }
         batch
@@ -492,6 +546,9 @@ impl Master {
     /// them may let go.
     pub(crate) fn committed(&mut self, batch: &[Pending]) {
         for pending in batch {
+            let Returned { job, index, success, .. } = pending.returned;
+            let spec = self.jobs.get(&job).map(|entry| &entry.about);
+            self.chronicle.arrived((job, spec), success, index);
             if let Some((node, attempt)) = pending.holder {
                 self.committing.remove(&attempt);
                 self.settle(node, attempt);
@@ -522,6 +579,7 @@ fn facts(spec: &JobSpec) -> JobFacts {
         retries: spec.retries,
         need: spec.resources.into(),
         backups: spec.backups,
+        standing: spec.standing,
     }
 }
 

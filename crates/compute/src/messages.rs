@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use trine_transport::Service;
 use trine_types::NodeNumber;
 
+use crate::run::shelf::Piece;
 use crate::spec::{Attempt, JobId, Resources, TaskResult};
 
 /// Calls of this room.
@@ -55,12 +56,22 @@ pub enum Ask {
     },
     /// What the node can run side by side.
     Slots,
+    /// What of a job runs where now.
+    Running {
+        /// Which job.
+        job: JobId,
+    },
     /// A part of an output that the node kept.
     Kept {
         /// Of all of it.
         hash: [u8; 32],
         /// From which byte on.
         from: u64,
+    },
+    /// Shall fetch an output that the asker has, and keep it, too.
+    Copy {
+        /// Of all of it.
+        hash: [u8; 32],
     },
 }
 
@@ -75,8 +86,12 @@ pub enum Told {
     Results(#[serde(with = "crate::binary")] Bytes),
     /// What this node can run side by side.
     Slots(Resources),
-    /// Bytes of an output; none: it is not here, or there is no more.
-    Kept(#[serde(with = "crate::binary")] Bytes),
+    /// What of a job runs, as far as the master knows.
+    Running(Vec<RunningTask>),
+    /// Bytes of an output, if it is here.
+    Kept(Option<Piece>),
+    /// Whether it is kept here now.
+    Copied(bool),
 }
 
 /// What a worker tells of itself.
@@ -106,6 +121,22 @@ pub struct Held {
     /// For how long it has been running; `None`: it waits there.
     pub elapsed: Option<Duration>,
 }
+
+/// A task that runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunningTask {
+    /// Which task of its job.
+    pub index: u64,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Where.
+    pub node: NodeNumber,
+    /// For how long.
+    pub ms: u64,
+}
+
+/// Running tasks in one answer, at most.
+pub const MAX_RUNNING_TOLD: usize = 10_000;
 
 /// An attempt that has ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The tasks of this room on one node: the door for other nodes' questions, the
 //! master (asleep unless this node leads group `jobs`), the worker, and the
-//! processes that it executes.
+//! processes that it executes; and the shelf, where what is old goes.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::handle::Shared;
 
 mod door;
+mod keeper;
 mod master;
 pub mod process;
 mod reaper;
@@ -29,4 +30,5 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     shared.endpoint.serve(crate::messages::SERVICE, Arc::new(Door::new(shared.clone(), events)));
     tokio::spawn(master::run(shared.clone(), inbox, stop.clone()));
     tokio::spawn(worker::run(shared.clone(), stop.clone()));
+    tokio::spawn(keeper::run(shared.clone(), stop.clone()));
 }

@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use trine_cluster::{Cluster, Directory, Doors, MetaState, Settings};
 use trine_compute::Compute;
 use trine_compute::body::Hands;
+use trine_compute::events::Event;
 use trine_compute::machine::{Applied, JobsMachine};
 use trine_database::{Database, ReplicatedGroups};
 use trine_mesh::Mesh;
 use trine_mesh::members::{self, Peers, Profile};
+use trine_mesh::message::Message;
 use trine_replication::{Machine, Replication};
 use trine_storage::{Disk, Driver, Space, StateError, StateStore, Wal, WalConfig, WalError, Workers};
 use trine_transport::{Endpoint, EndpointConfig, Transport, Trust};
@@ -23,6 +25,9 @@ use trine_types::{Clock, Entropy, GroupId, NodeId, NodeNumber};
 use crate::accounts::redis::RedisAccounts;
 use crate::login::Logins;
 use crate::topology::NodeTopology;
+
+/// Events of jobs that wait to be published.
+const EVENTS: usize = 4_096;
 
 /// What a node stands on.
 pub struct NodeParts {
@@ -202,7 +207,7 @@ impl Node {
         let about = parts.about;
         let members = take_part(&cluster, &endpoint, &replication, about, (clock.clone(), entropy.clone()));
         let mesh = messages(&cluster, &endpoint, &members, &entropy);
-        let rooms = (&cluster, &endpoint, &replication);
+        let rooms = (&cluster, &endpoint, &replication, &mesh);
         let compute = execute(rooms, applied, tuning.hands, (clock.clone(), entropy.clone()));
         let others = known.peers.into_iter().filter(|(other, _)| *other != number);
         Ok(Entered {
@@ -347,7 +352,7 @@ fn take_part(
 
 /// Lets this node be a worker, and the master while it leads group `jobs`.
 fn execute(
-    (cluster, endpoint, replication): (&Cluster, &Endpoint, &Replication),
+    (cluster, endpoint, replication, mesh): (&Cluster, &Endpoint, &Replication, &Mesh),
     applied: watch::Receiver<Option<Applied>>,
     hands: Hands,
     (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
@@ -361,7 +366,28 @@ fn execute(
         clock,
         entropy,
         hands,
+        events: publish(mesh),
     })
+}
+
+/// Publishes what becomes of jobs.
+fn publish(mesh: &Mesh) -> mpsc::Sender<Event> {
+    let (events, mut inbox) = mpsc::channel::<Event>(EVENTS);
+    let mut publisher = mesh.bus().publisher();
+    tokio::spawn(async move {
+        while let Some(event) = inbox.recv().await {
+            let subject = event.subject.as_bytes();
+            let message = Message { subject, payload: &event.payload, ..Message::default() };
+            let pressed = publisher.publish(&message).pressed;
+            if inbox.is_empty() {
+                publisher.flush();
+            }
+            if pressed {
+                publisher.relieved().await;
+            }
+        }
+    });
+    events
 }
 
 /// The rules of a group that is opened here.

@@ -201,8 +201,46 @@ async fn tasks_run_on_all_nodes_and_tell_how_they_ended() {
     assert_eq!(results[&4].outcome, Outcome::TimedOut);
     let Output::Kept { hash, bytes, cut } = results[&5].stdout else { panic!("{:?}", results[&5].stdout) };
     assert_eq!((bytes, cut), (200_000, false));
-    let part = cluster.nodes[0].compute.kept(results[&5].node, hash, 0).await.expect("it is there");
-    assert_eq!(part, vec![0; 200_000]);
+    assert_eq!(kept(&cluster.nodes[0], hash, results[&5].node).await, vec![0; 200_000]);
+}
+
+/// All of a kept output, asked first of the node that executed its task.
+async fn kept(node: &Node, hash: [u8; 32], at: NodeNumber) -> Vec<u8> {
+    let (mut reader, mut all) = (node.compute.blobs().read(hash, Some(at), 0), Vec::new());
+    while let Some(piece) = within("a piece", reader.next()).await.expect("it is there") {
+        all.extend_from_slice(&piece);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_results_outlive_the_node_that_made_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = cluster(folder.path()).await;
+    let reader = cluster.master();
+    let worker = (reader + 1) % 3;
+    let number = cluster.nodes[worker].cluster.number();
+    // A part and a half, and one that is on the second node alone later.
+    let tasks = ["head -c 1500000 /dev/zero | tr '\\0' x", "yes | head -c 3000000"];
+    let tasks = tasks.map(|script| TaskSpec { pin: Some(number), ..shell(script) });
+    let job = submit(&cluster.nodes[reader], JobSpec::default(), &tasks).await;
+    let results = collect(&cluster.nodes[reader], job).await;
+    let hash = |index: u64| match results[&index].stdout {
+        Output::Kept { hash, .. } => hash,
+        Output::Inline(_) => panic!("{:?}", results[&index].outcome),
+    };
+    // On the first node's disk one byte has changed.
+    let name = blake3::Hash::from_bytes(hash(1)).to_hex();
+    let damaged = folder.path().join(number.0.to_string()).join("kept").join(name.as_str());
+    let mut bytes = std::fs::read(&damaged).expect("it is there");
+    bytes[2_000_000] ^= 1;
+    std::fs::write(&damaged, bytes).expect("written");
+    let yes = kept(&cluster.nodes[reader], hash(1), number).await;
+    assert!(yes == b"y\n".repeat(1_500_000), "the copy is whole");
+    let asker = cluster.nodes[reader].clone();
+    cluster.kill(worker).await;
+    assert_eq!(kept(&asker, hash(0), number).await, vec![b'x'; 1_500_000]);
+    assert!(kept(&asker, hash(1), number).await == yes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,16 @@ pub const MAX_SUBJECT_BYTES: usize = 4096;
 /// Most tokens of a subject or filter: bounds the depth of every tree of them.
 pub const MAX_SUBJECT_TOKENS: usize = 256;
 
+/// Begins the subjects on which the cluster tells what becomes of jobs. Only
+/// nodes publish to them.
+pub const JOB_EVENTS: &str = "_job.";
+
+/// Whether only nodes may publish to `subject`.
+#[must_use]
+pub fn is_reserved(subject: &[u8]) -> bool {
+    subject.starts_with(JOB_EVENTS.as_bytes())
+}
+
 const ANY: &[u8] = b"*";
 const REST: &[u8] = b">";
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use trine_transport::{CallRefused, Handler};
 use trine_types::{GroupId, NodeId};
 
 use super::Event;
+use crate::blobs::{Blobs, Uncopied};
 use crate::codec;
 use crate::command::Refusal;
 use crate::handle::Shared;
@@ -22,15 +23,35 @@ use crate::spec::JobId;
 /// Longest that an answer with results is held back.
 const MAX_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Copies of other nodes' outputs that are fetched at once; more wait, as long
+/// as those who asked do.
+const COPIES: usize = 4;
+
 /// Answers other nodes, and this one.
 pub(crate) struct Door {
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
+    copies: Arc<Semaphore>,
 }
 
 impl Door {
     pub(crate) fn new(shared: Arc<Shared>, events: mpsc::Sender<Event>) -> Self {
-        Self { shared, events }
+        Self { shared, events, copies: Arc::new(Semaphore::new(COPIES)) }
+    }
+
+    /// Has the master's task answer.
+    fn master(
+        &self,
+        event: impl FnOnce(oneshot::Sender<Told>) -> Event,
+    ) -> BoxFuture<'static, Result<Bytes, CallRefused>> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.events.try_send(event(reply));
+        async move {
+            sent.map_err(|_| CallRefused::Unavailable)?;
+            let told = answer.await.map_err(|_| CallRefused::Unavailable)?;
+            Ok(codec::encode(&told))
+        }
+        .boxed()
     }
 }
 
@@ -44,16 +65,8 @@ impl Handler for Door {
             return ready(Err(CallRefused::Malformed)).boxed();
         };
         match ask {
-            Ask::Beat(beat) => {
-                let (reply, answer) = oneshot::channel();
-                let sent = self.events.try_send(Event::Beat { from, beat, reply });
-                async move {
-                    sent.map_err(|_| CallRefused::Unavailable)?;
-                    let told = answer.await.map_err(|_| CallRefused::Unavailable)?;
-                    Ok(codec::encode(&told))
-                }
-                .boxed()
-            }
+            Ask::Beat(beat) => self.master(|reply| Event::Beat { from, beat, reply }),
+            Ask::Running { job } => self.master(|reply| Event::Running { job, reply }),
             Ask::Results { job, from, bytes, patience_ms } => {
                 let leader = self.shared.replication.leader(GroupId::JOBS);
                 if leader != Some(self.shared.number) {
@@ -66,6 +79,19 @@ impl Handler for Door {
             Ask::Kept { hash, from } => {
                 let read = self.shared.shelf.read(hash, from);
                 async move { Ok(codec::encode(&Told::Kept(read.await))) }.boxed()
+            }
+            Ask::Copy { hash } => {
+                let holder = self.shared.meta.borrow().node_by_id(&from).map(|node| node.number);
+                let (blobs, turns) = (Blobs::new(self.shared.clone()), self.copies.clone());
+                async move {
+                    let _turn = turns.acquire_owned().await.map_err(|_| CallRefused::Unavailable)?;
+                    let copied = blobs.copy(hash, holder).await;
+                    if let Err(Uncopied::Why(why)) = &copied {
+                        tracing::warn!(%why, "the copy of a large output cannot be kept here");
+                    }
+                    Ok(codec::encode(&Told::Copied(copied.is_ok())))
+                }
+                .boxed()
             }
         }
     }

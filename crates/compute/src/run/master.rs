@@ -33,6 +33,9 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// master: one in so many is left.
 const IDLE_TICKS: u32 = 5;
 
+/// Pause between two rounds of events: what happens within it is told together.
+const EVENTS_PAUSE: Duration = Duration::from_millis(100);
+
 /// What reaches the master.
 pub(crate) enum Event {
     /// A worker tells of itself.
@@ -42,6 +45,13 @@ pub(crate) enum Event {
         /// What it tells.
         beat: Box<Beat>,
         /// Where orders go.
+        reply: oneshot::Sender<Told>,
+    },
+    /// Somebody asks what of a job runs.
+    Running {
+        /// Which job.
+        job: JobId,
+        /// Where the answer goes.
         reply: oneshot::Sender<Told>,
     },
 }
@@ -72,6 +82,8 @@ struct Chair {
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     commits: usize,
     suspects: watch::Receiver<BTreeSet<NodeNumber>>,
+    /// When events were told last.
+    told: Instant,
 }
 
 /// Runs until the node stops.
@@ -91,6 +103,7 @@ pub(super) async fn run(
         parked: BTreeMap::new(),
         under_way: FuturesUnordered::new(),
         commits: 0,
+        told: Instant::now(),
     };
     let mut ticked = Instant::now();
     loop {
@@ -140,21 +153,39 @@ impl Chair {
         self.shared.replication.leader(GroupId::JOBS) == Some(self.shared.number)
     }
 
-    fn event(&mut self, Event::Beat { from, beat, reply }: Event) {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Beat { from, beat, reply } => self.beat(from, *beat, reply),
+            Event::Running { job, reply } => {
+                let told = match &self.master {
+                    Some(master) => Told::Running(master.running(job, self.now())),
+                    None => self.not_master(),
+                };
+                // An error: who asked has gone.
+                let _ = reply.send(told);
+            }
+        }
+    }
+
+    fn not_master(&self) -> Told {
+        let leader = self.shared.replication.leader(GroupId::JOBS);
+        Told::NotMaster(leader.filter(|leader| *leader != self.shared.number))
+    }
+
+    fn beat(&mut self, from: NodeId, beat: Beat, reply: oneshot::Sender<Told>) {
+        let not_master = self.not_master();
         let node = self.shared.meta.borrow().node_by_id(&from).map(|node| node.number);
         let now = self.now();
         if self.master.is_none() && self.leads() {
             self.tick();
         }
         let (Some(master), Some(node)) = (&mut self.master, node) else {
-            let leader = self.shared.replication.leader(GroupId::JOBS);
-            let leader = leader.filter(|leader| *leader != self.shared.number);
             // An error: the worker has gone.
-            let _ = reply.send(Told::NotMaster(leader));
+            let _ = reply.send(not_master);
             return;
         };
         let idle = beat.held.is_empty() && master.live_jobs() == 0;
-        let before = if master.beat(node, *beat, now) {
+        let before = if master.beat(node, beat, now) {
             let hold = if idle { IDLE_HOLD } else { HOLD };
             let parked = Parked { reply, until: Instant::now() + hold, idle };
             self.parked.insert(node, parked).map(|before| before.reply)
@@ -291,6 +322,13 @@ impl Chair {
             {
                 // An error: the worker has gone; its lease ends.
                 let _ = parked.reply.send(Told::Orders(Box::new(orders)));
+            }
+        }
+        if self.told.elapsed() >= EVENTS_PAUSE {
+            self.told = Instant::now();
+            for event in master.events() {
+                // No room, or nobody to publish: events are messages, not records.
+                let _ = self.shared.events.try_send(event);
             }
         }
         while self.commits < COMMITS_UNDER_WAY {

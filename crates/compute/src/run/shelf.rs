@@ -1,5 +1,14 @@
 //! Outputs that are too large for a result: files in a folder of the node,
-//! named by their hash. Bounded: the oldest make room for new ones.
+//! named by their hash. Bounded: the oldest make room for new ones, and none
+//! stays longer than [`KEPT_FOR`]. Beside each lie the checksums of its parts,
+//! so that a damaged one is found before a byte of it leaves the node; it is
+//! thrown away then, and read from where its copy is.
+//!
+//! ```text
+//! HASH          the bytes
+//! HASH.sums     [length u64 LE]([CRC32C of a part u32 LE])…   a part: 1 MiB, the last one less
+//! .N            one that is being written
+//! ```
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,14 +16,21 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use serde::{Deserialize, Serialize};
 
-/// Bytes of one answer.
+/// Bytes of one part, which is also one answer.
 const PART_BYTES: usize = 1024 * 1024;
+
+/// Ends the names of files with checksums.
+const SUMS: &str = ".sums";
+
+/// How long an output is kept.
+pub const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// What all kept outputs of a node may take.
 pub const MAX_SHELF_BYTES: u64 = 8 * 1024 * 1024 * 1024;
@@ -59,18 +75,21 @@ impl Shelf {
         self.path(hash).is_some_and(|path| path.is_file())
     }
 
-    /// A part of an output from byte `from` on; nothing if it is not here, or
-    /// ends there.
-    pub fn read(&self, hash: [u8; 32], from: u64) -> BoxFuture<'static, Bytes> {
-        let Some(path) = self.path(hash) else { return ready(Bytes::new()).boxed() };
-        let read = move || -> io::Result<Bytes> {
-            let file = fs::File::open(path)?;
-            let left = file.metadata()?.len().saturating_sub(from);
-            let mut part = vec![0; usize::try_from(left).unwrap_or(PART_BYTES).min(PART_BYTES)];
-            file.read_exact_at(&mut part, from)?;
-            Ok(part.into())
+    /// The bytes of an output from byte `from` on to the end of their part;
+    /// `None` if it is not here, or is damaged.
+    pub fn read(&self, hash: [u8; 32], from: u64) -> BoxFuture<'static, Option<Piece>> {
+        let Some(path) = self.path(hash) else { return ready(None).boxed() };
+        let read = move || {
+            let piece = piece(&path, from);
+            if let Err(error) = &piece
+                && error.kind() == io::ErrorKind::InvalidData
+            {
+                tracing::warn!(path = %path.display(), %error, "a kept output is damaged: it is thrown away");
+                remove(&path)?;
+            }
+            piece
         };
-        blocking(read).map(Result::unwrap_or_default).boxed()
+        blocking(read).map(Result::ok).boxed()
     }
 
     /// A new output.
@@ -83,30 +102,110 @@ impl Shelf {
         let path = folder.join(format!(".{serial}"));
         let made = path.clone();
         let file = blocking(move || File::create(made)).await?;
-        Ok(Spill { shelf: self.clone(), path, file: Arc::new(file), hash: blake3::Hasher::new(), bytes: 0 })
+        Ok(Spill {
+            shelf: self.clone(),
+            path,
+            file: Arc::new(file),
+            hash: blake3::Hasher::new(),
+            bytes: 0,
+            sums: Vec::new(),
+        })
+    }
+
+    /// Removes what is older than [`KEPT_FOR`] at `now`.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub async fn expire(&self, now: SystemTime) -> io::Result<()> {
+        let shelf = self.clone();
+        let expire = move || {
+            let old = |written: &SystemTime| now.duration_since(*written).is_ok_and(|age| age > KEPT_FOR);
+            let late = shelf.files()?.into_iter().filter(|(written, ..)| old(written));
+            late.map(|(.., path)| remove(&path)).collect()
+        };
+        blocking(expire).await
     }
 
     /// Removes the oldest files until the rest fit.
-    fn make_room(&self) -> io::Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(folder)?.flatten() {
-            let meta = entry.metadata()?;
-            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-                files.push((meta.modified()?, meta.len(), entry.path()));
-            }
-        }
+    fn make_room(&self, most: u64) -> io::Result<()> {
+        let mut files = self.files()?;
         files.sort();
         let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
         for (_, size, path) in files {
-            if bytes <= MAX_SHELF_BYTES {
+            if bytes <= most {
                 break;
             }
-            fs::remove_file(path)?;
+            remove(&path)?;
             bytes -= size;
         }
         Ok(())
     }
+
+    /// When each output was written, what it takes, and where it is.
+    fn files(&self) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)?.flatten() {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if !name.starts_with(b".") && !name.ends_with(SUMS.as_bytes()) {
+                // It may have been removed meanwhile.
+                let Ok(meta) = entry.metadata() else { continue };
+                files.push((meta.modified()?, meta.len(), entry.path()));
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Bytes of an output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// How long all of it is.
+    pub total: u64,
+    /// These; none at its end.
+    #[serde(with = "crate::binary")]
+    pub bytes: Bytes,
+}
+
+fn sums_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SUMS);
+    name.into()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    // Without them nobody reads the rest, should the second removal fail.
+    for path in [&sums_of(path), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn piece(path: &Path, from: u64) -> io::Result<Piece> {
+    let damaged = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let file = File::open(path)?;
+    let mut sums = Bytes::from(fs::read(sums_of(path))?);
+    let total = sums.try_get_u64_le().map_err(|_| damaged("its checksums are cut"))?;
+    if file.metadata()?.len() != total {
+        return Err(damaged("it is not as long as it was"));
+    }
+    if from >= total {
+        return Ok(Piece { total, bytes: Bytes::new() });
+    }
+    let (part, size) = (from / PART_BYTES as u64, PART_BYTES as u64);
+    let mut bytes = vec![0; usize::try_from(size.min(total - part * size)).unwrap_or(PART_BYTES)];
+    file.read_exact_at(&mut bytes, part * size)?;
+    let at = usize::try_from(part * 4).map_err(|_| damaged("its checksums are cut"))?;
+    let sum = sums.get(at..at + 4).ok_or_else(|| damaged("its checksums are cut"))?;
+    if crc32c::crc32c(&bytes).to_le_bytes() != sum {
+        return Err(damaged("a checksum differs"));
+    }
+    let skipped = usize::try_from(from - part * size).unwrap_or_default();
+    Ok(Piece { total, bytes: Bytes::from(bytes).slice(skipped..) })
 }
 
 /// Runs what waits for the disk where it holds nobody up.
@@ -122,6 +221,8 @@ pub struct Spill {
     file: Arc<File>,
     hash: blake3::Hasher,
     bytes: u64,
+    /// Of whole parts; the last one's grows.
+    sums: Vec<u32>,
 }
 
 impl Spill {
@@ -131,7 +232,19 @@ impl Spill {
     /// The disk is full, or fails.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let filled = usize::try_from(self.bytes % PART_BYTES as u64).unwrap_or_default();
+            if filled == 0 {
+                self.sums.push(0);
+            }
+            let (now, later) = rest.split_at(rest.len().min(PART_BYTES - filled));
+            if let Some(sum) = self.sums.last_mut() {
+                *sum = crc32c::crc32c_append(*sum, now);
+            }
+            self.bytes += now.len() as u64;
+            rest = later;
+        }
         let (file, bytes) = (self.file.clone(), Bytes::copy_from_slice(bytes));
         blocking(move || (&*file).write_all(&bytes)).await
     }
@@ -149,11 +262,17 @@ impl Spill {
     pub async fn finish(self) -> io::Result<[u8; 32]> {
         let hash = *self.hash.finalize().as_bytes();
         let (place, from) = (self.shelf.clone(), self.path.clone());
+        let mut sums = self.bytes.to_le_bytes().to_vec();
+        sums.extend(self.sums.iter().flat_map(|sum| sum.to_le_bytes()));
         let put = move || {
             if let Some(to) = place.path(hash) {
+                // The bytes come last: whoever sees them finds the checksums.
+                let beside = sums_of(&from);
+                fs::write(&beside, sums)?;
+                fs::rename(beside, sums_of(&to))?;
                 fs::rename(from, to)?;
             }
-            place.make_room()
+            place.make_room(MAX_SHELF_BYTES)
         };
         blocking(put).await?;
         Ok(hash)
@@ -164,5 +283,64 @@ impl Drop for Spill {
     fn drop(&mut self) {
         // An error: it was finished, and is elsewhere.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn put(shelf: &Shelf, bytes: &[u8]) -> [u8; 32] {
+        let mut spill = shelf.begin().await.expect("begun");
+        for piece in bytes.chunks(300_000) {
+            spill.write(piece).await.expect("written");
+        }
+        spill.finish().await.expect("kept")
+    }
+
+    async fn all(shelf: &Shelf, hash: [u8; 32]) -> Option<Vec<u8>> {
+        let mut all = Vec::new();
+        loop {
+            let piece = shelf.read(hash, all.len() as u64).await?;
+            if piece.bytes.is_empty() {
+                assert_eq!(piece.total, all.len() as u64);
+                return Some(all);
+            }
+            all.extend_from_slice(&piece.bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_is_not_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::open(folder.path()).expect("opened");
+        for length in [0, 1, PART_BYTES, PART_BYTES + 1, 5 * PART_BYTES / 2] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let hash = put(&shelf, &bytes).await;
+            assert!(all(&shelf, hash).await == Some(bytes.clone()), "{length} bytes");
+            let Some(last) = length.checked_sub(1) else { continue };
+            let file = File::options().write(true).open(shelf.path(hash).expect("a path")).expect("a file");
+            file.write_all_at(&[!bytes[last]], last as u64).expect("damaged");
+            assert_eq!(all(&shelf, hash).await, None, "{length} bytes");
+            assert!(!shelf.has(hash), "it was thrown away");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_old_go_by_time_and_for_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::open(folder.path()).expect("opened");
+        let hashes = [put(&shelf, &[1; 1_000]).await, put(&shelf, &[2; 1_000]).await];
+        let written = |hash| fs::metadata(shelf.path(hash).expect("a path")).expect("there").modified();
+        let newest = written(hashes[0]).expect("a time") + Duration::from_secs(60);
+        let file = File::options().write(true).open(shelf.path(hashes[1]).expect("a path")).expect("a file");
+        file.set_modified(newest).expect("set");
+        shelf.make_room(1_500).expect("made");
+        assert_eq!(hashes.map(|hash| shelf.has(hash)), [false, true]);
+        shelf.expire(newest + KEPT_FOR).await.expect("expired");
+        assert!(shelf.has(hashes[1]), "not older than it may be");
+        shelf.expire(newest + KEPT_FOR + Duration::from_secs(1)).await.expect("expired");
+        assert!(!shelf.has(hashes[1]));
+        assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 0, "no checksums are left");
     }
 }

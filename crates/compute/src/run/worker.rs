@@ -117,19 +117,20 @@ impl Hands {
         }
     }
 
-    /// The body, after the blobs that it names are here.
+    /// The body: after the blobs that it names are here, until another node has
+    /// what it leaves, too.
     fn body(&self, assigned: Assigned, stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
         let named = assigned.task.blobs().to_vec();
-        let bodies = self.shared.bodies.clone();
-        if named.is_empty() {
-            return Self::execute(&bodies, assigned, stop);
-        }
-        let blobs = Blobs::new(self.shared.clone());
+        let (bodies, blobs) = (self.shared.bodies.clone(), Blobs::new(self.shared.clone()));
         async move {
-            match blobs.bring(&named).await {
-                Ok(()) => Self::execute(&bodies, assigned, stop).await,
-                Err(why) => Ran::only(Outcome::NotStarted { why }),
+            if !named.is_empty()
+                && let Err(why) = blobs.bring(&named).await
+            {
+                return Ran::only(Outcome::NotStarted { why });
             }
+            let ran = Self::execute(&bodies, assigned, stop).await;
+            blobs.secure(&ran).await;
+            ran
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ use trine_front::login::{Credential, MAX_CREDENTIAL_BYTES, Principal};
 use trine_types::Rights;
 use trine_types::nkey::public_key;
 use trine_types::rights::Subscribing;
-use trine_types::subject::{is_valid_filter, is_valid_subject, matches};
+use trine_types::subject::{is_reserved, is_valid_filter, is_valid_subject, matches};
 
 use super::connect::{ConnectOptions, PROTOCOL};
 use super::error::Refusal;
@@ -163,7 +163,7 @@ impl<I> Session<I> {
     /// told when nobody can subscribe to it.
     pub fn publish(&self, subject: &[u8]) -> Publishing {
         let Some(rights) = self.rights() else { return Publishing::No(Refusal::Authorization) };
-        if !rights.may_publish(subject) {
+        if is_reserved(subject) || !rights.may_publish(subject) {
             return Publishing::No(Refusal::Publish(subject.to_vec()));
         }
         if !is_valid_subject(subject) {

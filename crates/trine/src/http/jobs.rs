@@ -77,6 +77,10 @@ impl Jobs {
         let done = || Reply::json(StatusCode::OK, &serde_json::json!({}));
         match what {
             OfJobs::Add => self.add(job, asked).await,
+            OfJobs::Running => {
+                let running = self.compute.running(job).await.map_err(refused)?;
+                Ok(Reply::json(StatusCode::OK, &running))
+            }
             OfJobs::Tasks => self.tasks(job, number(&asked, "from")?.unwrap_or(0)).await,
             OfJobs::Close => self.compute.close(job).await.map(|()| done()).map_err(refused),
             OfJobs::Cancel => self.compute.cancel(job).await.map(|()| done()).map_err(refused),

@@ -54,6 +54,8 @@ pub enum What {
 /// What a request about jobs wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfJobs {
+    /// What of a job runs.
+    Running,
     /// The jobs.
     List,
     /// One job.
@@ -241,6 +243,7 @@ pub const ROUTES: &[Route] = &[
         OfJobs::Tasks,
         "Some tasks from one on, as they were submitted",
     ),
+    Route::job("GET", "/v1/jobs/{job}/running", OfJobs::Running, "What of a job runs where now"),
     Route::job("POST", "/v1/jobs/{job}/close", OfJobs::Close, "No more tasks come"),
     Route::job("POST", "/v1/jobs/{job}/cancel", OfJobs::Cancel, "What is not done shall not be done"),
     Route::job(

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use trine_mesh::{DirectError, Kept, Message, Subscriber};
 use trine_transport::Lane;
 use trine_types::NodeId;
-use trine_types::subject::is_valid_subject;
+use trine_types::subject::{is_reserved, is_valid_subject};
 
 use super::copy;
 use super::words::{
@@ -209,6 +209,9 @@ impl Talk {
 fn message<'a>(subject: &'a str, payload: &'a str) -> Result<Message<'a>, Refusal> {
     if !is_valid_subject(subject.as_bytes()) {
         return Err(invalid(&format!("`{subject}` is no subject: tokens separated by dots, no wildcards")));
+    }
+    if is_reserved(subject.as_bytes()) {
+        return Err(invalid(&format!("only nodes publish to `{subject}`: it tells what becomes of jobs")));
     }
     Ok(Message { subject: subject.as_bytes(), payload: payload.as_bytes(), ..Message::default() })
 }

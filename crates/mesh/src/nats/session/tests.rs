@@ -56,6 +56,11 @@ fn publishing_needs_the_right_and_a_subject() {
     session.connect(b"{\"pedantic\":false}", "").expect("a client");
     assert_eq!(session.publish(b"a.*"), Publishing::Nowhere);
     assert_eq!(Session::<u64>::new(None, 1).publish(b"a"), Publishing::No(Refusal::Authorization));
+    // What nodes tell, nobody else tells, whatever their rights.
+    let admin = as_user(&["data"], &[]);
+    let event = b"_job.7.done";
+    assert_eq!(admin.publish(event), Publishing::No(Refusal::Publish(event.to_vec())));
+    assert_eq!(admin.publish(b"_jobs.7"), Publishing::Yes);
 }
 
 #[test]

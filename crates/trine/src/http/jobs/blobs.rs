@@ -42,20 +42,15 @@ pub(super) async fn put(compute: &Compute, name: &str, asked: Asked) -> Result<R
 pub(super) async fn get(compute: &Compute, name: &str, asked: &Asked) -> Result<Reply, Reply> {
     let wanted = hash(name).map_err(|error| invalid(error.to_string()))?;
     let node = number(asked, "node")?.map(NodeNumber);
-    let blobs = compute.blobs();
-    let Some((holder, first)) = blobs.find(wanted, node).await else {
-        return Err(missing(format!("no node has {name} any more")));
+    let mut reader = compute.blobs().read(wanted, node, 0);
+    let first = match reader.next().await {
+        Ok(first) => first.unwrap_or_default(),
+        Err(_) => return Err(missing(format!("no node that can be reached has {name} any more"))),
     };
-    let length = first.len() as u64;
-    let rest = stream::try_unfold((blobs, length), move |(blobs, from)| async move {
-        match blobs.part(holder, wanted, from).await {
-            Ok(part) if part.is_empty() => Ok(None),
-            Ok(part) => {
-                let next = from + part.len() as u64;
-                Ok(Some((part, (blobs, next))))
-            }
-            Err(error) => Err(io::Error::other(error)),
-        }
+    let rest = stream::try_unfold(reader, async move |mut reader| match reader.next().await {
+        Ok(None) => Ok(None),
+        Ok(Some(piece)) => Ok(Some((piece, reader))),
+        Err(error) => Err(io::Error::other(error)),
     });
     let pieces = stream::once(std::future::ready(Ok(first))).chain(rest);
     Ok(Reply::streamed("application/octet-stream", pieces.boxed()))

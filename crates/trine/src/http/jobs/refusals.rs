@@ -37,7 +37,7 @@ pub(super) fn refused(error: ComputeError) -> Reply {
             _ => RefusalKind::Conflict,
         },
         ComputeError::Range(_) => RefusalKind::Invalid,
-        ComputeError::NotThere(_) => RefusalKind::NotFound,
+        ComputeError::Nowhere => RefusalKind::NotFound,
         ComputeError::NotUnderstood(_) => RefusalKind::Failed,
         _ => RefusalKind::Unavailable,
     };
