@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use trine_front::TlsSource;
 
+use crate::engine::EngineCommand;
 use crate::run::args::RunArgs;
 use crate::run::job::JobCommand;
 use crate::run::pilot::PlanArgs;
@@ -82,6 +83,9 @@ pub enum Command {
     /// Jobs: submit, look at, wait for and cancel them.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Dask, Ray or Spark on all nodes, supervised.
+    #[command(subcommand)]
+    Engine(EngineCommand),
     /// Kills what tasks leave when their node dies; a node starts it by itself.
     #[command(hide = true)]
     Reaper,

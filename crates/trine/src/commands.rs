@@ -40,6 +40,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(args) => return on_this_thread(crate::run::run(*args, json)),
         Command::Plan(args) => return on_this_thread(crate::run::pilot::run(*args, json)),
         Command::Job(command) => return on_this_thread(crate::run::job::run(command, json)),
+        Command::Engine(command) => return on_this_thread(crate::engine::run(command, json)),
         Command::Start(args) => crate::start::run(&args),
         Command::Reaper => {
             trine_compute::run::reap();

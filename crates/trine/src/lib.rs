@@ -38,6 +38,7 @@ pub mod control;
 pub mod db;
 pub mod demo;
 pub mod dev;
+pub mod engine;
 pub mod failure;
 pub mod http;
 pub mod local;

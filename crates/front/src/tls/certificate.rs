@@ -120,6 +120,17 @@ fn is_for(path: &Path, names: &BTreeSet<String>) -> bool {
     names.iter().all(|name| known.contains(name.as_str()))
 }
 
+/// A certificate that is signed by itself, and its key, both as PEM: for a
+/// surface that lives shorter than a node, or elsewhere.
+///
+/// # Errors
+/// [`TlsError::Make`].
+pub fn self_signed(names: &[String]) -> Result<(String, String), TlsError> {
+    let made =
+        rcgen::generate_simple_self_signed(names).map_err(|error| TlsError::Make(error.to_string()))?;
+    Ok((made.cert.pem(), made.signing_key.serialize_pem()))
+}
+
 fn make(folder: &Path, names: &BTreeSet<String>) -> Result<(), TlsError> {
     let failed = |error: rcgen::Error| TlsError::Make(error.to_string());
     let names: Vec<String> = names.iter().cloned().collect();
