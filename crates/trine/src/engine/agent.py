@@ -114,7 +114,7 @@ class Dask(Engine):
 class Ray(Engine):
     def __init__(self):
         super().__init__()
-        self.env["RAY_REDIS_PASSWORD"] = SECRET.decode()
+        self.env.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": SECRET.decode()})
 
     def start(self, words):
         # Ray names sockets below this folder: its path has to be short.
@@ -123,8 +123,7 @@ class Ray(Engine):
                 "--max-worker-port", "0", *words]
 
     def scheduler(self):
-        words = self.start(["--head", "--port", str(self.port), "--include-dashboard", "false",
-                            "--ray-client-server-port", str(self.port + 2)])
+        words = self.start(["--head", "--port", str(self.port), "--include-dashboard", "false"])
         # The head is no worker: those are on every node, this one's too.
         words[words.index("--num-cpus") + 1] = "0"
         return words
@@ -141,7 +140,7 @@ class Spark(Engine):
         self.home = os.path.dirname(pyspark.__file__)
         self.env.update({
             "SPARK_HOME": self.home, "SPARK_NO_DAEMONIZE": "1", "SPARK_LOCAL_IP": HOST,
-            "SPARK_MASTER_OPTS": "-Dspark.authenticate=true",
+            "SPARK_MASTER_OPTS": "-Dspark.authenticate=true", "SPARK_WORKER_OPTS": "-Dspark.authenticate=true",
             "SPARK_AUTHENTICATE_SECRET": SECRET.decode(), "_SPARK_AUTH_SECRET": SECRET.decode(),
             "PYSPARK_PYTHON": sys.executable,
         })

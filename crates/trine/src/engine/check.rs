@@ -28,6 +28,8 @@ if package == "pyspark" and not (shutil.which("java") or os.environ.get("JAVA_HO
     sys.exit("there is no program java: Spark needs it")
 if package == "ray" and not os.path.exists(os.path.join(os.path.dirname(sys.executable), "ray")):
     sys.exit("there is no program ray beside %s" % sys.executable)
+if package == "ray" and tuple(map(int, version.split(".")[:2])) < (2, 52):
+    sys.exit("ray %s knows no tokens, so that anybody could use it: run `%s -m pip install -U ray` there" % (version, sys.executable))
 print("%s %s on Python %d.%d" % (package, version, *sys.version_info[:2]))
 "#;
 

@@ -72,16 +72,10 @@ impl Kind {
             ],
             Self::Ray => vec![
                 ("RAY_ADDRESS", url.to_owned()),
-                ("RAY_USE_TLS", "1".to_owned()),
-                ("RAY_TLS_CA_CERT", format!("{folder}/certificate.pem")),
-                ("RAY_TLS_SERVER_CERT", format!("{folder}/certificate.pem")),
-                ("RAY_TLS_SERVER_KEY", format!("{folder}/key.pem")),
+                ("RAY_AUTH_MODE", "token".to_owned()),
+                ("RAY_AUTH_TOKEN", secret.to_owned()),
             ],
-            Self::Spark => vec![
-                ("MASTER", url.to_owned()),
-                ("SPARK_REMOTE_SECRET", secret.to_owned()),
-                ("_SPARK_AUTH_SECRET", secret.to_owned()),
-            ],
+            Self::Spark => vec![("MASTER", url.to_owned()), ("_SPARK_AUTH_SECRET", secret.to_owned())],
         }
     }
 
