@@ -118,6 +118,37 @@ def test_a_user_with_a_right_on_jobs_sees_its_own_only(cluster, first):
             executor.submit(abs, -1).result(LIMIT)
 
 
+def test_a_cancelled_call_that_was_sent_does_not_begin(first, tmp_path):
+    """Behind the calls that run is a window of calls that were sent; of those, the cancelled ones never run."""
+    def mark(folder, number):
+        open(os.path.join(folder, str(number)), "w").close()
+
+    with trine.Executor(**first) as executor:
+        slots = executor._max_workers
+        gate = tmp_path / "gate"
+
+        def wait_for(path):
+            while not os.path.exists(path):
+                time.sleep(0.01)
+
+        held = [executor.submit(wait_for, str(gate)) for _ in range(slots)]
+        marks = [executor.submit(mark, str(tmp_path), number) for number in range(20)]
+        session = executor._session
+        while len(session.sent) < slots + 20:
+            time.sleep(0.01)
+        cancelled = [future for future in marks if future.cancel()]
+        assert len(cancelled) == 20
+        # They have results in the cluster, though none has run.
+        deadline = time.monotonic() + LIMIT
+        while any(index in session.sent for index in range(slots, slots + 20)):
+            assert time.monotonic() < deadline, "the cluster was not told"
+            time.sleep(0.01)
+        gate.touch()
+        wait(held, timeout=LIMIT)
+        assert executor.submit(abs, -1).result(LIMIT) == 1
+    assert os.listdir(tmp_path) == ["gate"]
+
+
 def test_a_lost_node_only_retries():
     with Nodes() as nodes:
         secret = token(nodes.folder(0))

@@ -4,10 +4,11 @@ them.
 
 A future is RUNNING once it is among the first `slots` tasks that were sent and
 have no result: what the cluster executes first. Behind these, a window of tasks
-is on its way so that no node idles; its futures can still be cancelled here,
-and what they would have returned is dropped.
+is on its way so that no node idles; its futures can still be cancelled, and
+the cluster is told, so that what has not begun does not.
 """
 
+import functools
 import hashlib
 import pickle
 import sys
@@ -28,6 +29,8 @@ AHEAD_SECONDS = 0.1
 # Tasks and bytes of one request.
 BATCH_TASKS = 1_024
 BATCH_BYTES = 2 * 1024 * 1024
+# Cancelled tasks that the cluster is told of at once; of more, the oldest are dropped here alone.
+MOST_CANCELLED = 65_536
 # Hashes of blobs that are known to be in the cluster.
 KNOWN_BLOBS = 65_536
 
@@ -117,6 +120,8 @@ class Session:
         self.threads = []
         self._ahead = FIRST_AHEAD
         self._finished = deque()
+        # Tasks whose futures were cancelled after they were sent.
+        self._cancelled = deque(maxlen=MOST_CANCELLED)
         self._blobs = OrderedDict()
         self._session_digest = b""
 
@@ -224,8 +229,11 @@ class Session:
                 items = self._next_items()
                 if items is None:
                     break
-                self._send(connection, items)
+                self._tell_cancelled(connection)
+                if items:
+                    self._send(connection, items)
                 del items
+            self._tell_cancelled(connection)
         except BaseException as error:
             self._break(*_told(error))
         finally:
@@ -236,11 +244,13 @@ class Session:
         return settings.slots if settings.strict else settings.slots + self._ahead
 
     def _next_items(self):
-        """Calls to be sent now; None when there will be no more."""
+        """Calls to be sent now, none if only something is to be told; None when there will be no more."""
         with self.changed:
             while True:
                 if self.broken is not None:
                     return None
+                if self._cancelled:
+                    return []
                 room = self._window() - len(self.sent)
                 if self.queue and room > 0:
                     count = min(room, BATCH_TASKS, len(self.queue))
@@ -248,6 +258,26 @@ class Session:
                 if self._ending() and not self.queue and all(future is None for future in self.sent.values()):
                     return None
                 self.changed.wait()
+
+    def _was_cancelled(self, index, future):
+        """A future that was sent is over: by cancelling it, perhaps. Called in any thread."""
+        if not future.cancelled():
+            return
+        with self.changed:
+            if index in self.sent and index not in self.running:
+                self._cancelled.append(index)
+                self.changed.notify_all()
+
+    def _tell_cancelled(self, connection):
+        with self.changed:
+            tasks = list(self._cancelled)
+            self._cancelled.clear()
+        if tasks:
+            try:
+                connection.ask("POST", "/v1/jobs/%d/tasks/cancel" % self.job, {"tasks": tasks})
+            except Refused:
+                # The job is over.
+                pass
 
     def _send(self, connection, items):
         items.reverse()
@@ -296,8 +326,15 @@ class Session:
                 self.waiting.append(self.next_index)
                 self.next_index += 1
             self._mark()
+            watched = [(index, self.sent[index]) for index in range(first, self.next_index)]
         path = "/v1/jobs/%d/tasks?after=%d" % (self.job, first)
         connection.ask("POST", path, b"".join(records), kind="application/octet-stream")
+        # Only now: the cluster does not know tasks that it has not got.
+        while watched:
+            index, future = watched.pop()
+            if future is not None:
+                future.add_done_callback(functools.partial(self._was_cancelled, index))
+            del future
 
     def _mark(self):
         """The first `slots` tasks without a result run. The lock is held."""

@@ -23,7 +23,7 @@ use crate::events::Event;
 use crate::guide::Guide;
 use crate::limits::{MAX_RANGE_BYTES, MAX_TASKS_PER_RANGE};
 use crate::machine::Applied;
-use crate::messages::{Ask, PASSING, RunningTask, SERVICE, Told};
+use crate::messages::{Ask, MAX_DROPPED, PASSING, RunningTask, SERVICE, Told};
 use crate::run;
 use crate::run::shelf::Shelf;
 use crate::spec::{BodyKind, JobId, JobSpec, Resources, TaskResult, TaskSpec};
@@ -292,15 +292,35 @@ impl Compute {
     /// # Errors
     /// [`ComputeError::Unavailable`].
     pub async fn running(&self, job: JobId) -> Result<Vec<RunningTask>, ComputeError> {
+        match self.ask_master(&Ask::Running { job }).await? {
+            Told::Running(running) => Ok(running),
+            _ => Err(codec::DecodeError::Malformed("list of running tasks").into()),
+        }
+    }
+
+    /// Nobody wants these tasks of a job any more: what has not begun does not,
+    /// what runs is killed, and their results say so; but for those that have
+    /// another result. A master that dies now may have forgotten it.
+    ///
+    /// # Errors
+    /// [`ComputeError::Unavailable`]; it may be repeated.
+    pub async fn drop_tasks(&self, job: JobId, tasks: &[u64]) -> Result<(), ComputeError> {
+        for tasks in tasks.chunks(MAX_DROPPED) {
+            self.ask_master(&Ask::Drop { job, tasks: tasks.to_vec() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_master(&self, ask: &Ask) -> Result<Told, ComputeError> {
         let mut guide = Guide::new(self.shared.replication.clone(), self.shared.meta.clone());
-        let (ask, until) = (codec::encode(&Ask::Running { job }), Instant::now() + PATIENCE);
+        let (ask, until) = (codec::encode(ask), Instant::now() + PATIENCE);
         while Instant::now() < until {
             if let Some((asked, id)) = guide.target() {
                 let told = self.shared.endpoint.call(id, Lane::Request, SERVICE, ask.clone(), PASSING).await;
                 match told.ok().and_then(|answer| codec::decode(&answer, "answer").ok()) {
-                    Some(Told::Running(running)) => return Ok(running),
                     Some(Told::NotMaster(leader)) => guide.not_master(asked, leader),
-                    _ => guide.failed(asked),
+                    Some(told) => return Ok(told),
+                    None => guide.failed(asked),
                 }
             }
             sleep(RESULTS_PAUSE).await;

@@ -271,6 +271,19 @@ impl Master {
         }
     }
 
+    /// Tasks that nobody wants any more: they do not begin, what runs of them is
+    /// killed, and that they were cancelled is their result, unless they have
+    /// another one.
+    pub(crate) fn drop_tasks(&mut self, job: JobId, tasks: &[u64]) {
+        for &index in tasks {
+            if self.scheduler.is_open(job, index) {
+                self.scheduler.committed(job, index);
+                self.enqueue(job, &without_run(index, self.me, Outcome::Cancelled), None);
+            }
+        }
+        self.act();
+    }
+
     /// What of a job runs where.
     pub(crate) fn running(&self, job: JobId, now: Duration) -> Vec<RunningTask> {
         let attempts = self.scheduler.attempts(job).take(MAX_RUNNING_TOLD);

@@ -56,6 +56,14 @@ pub enum Ask {
     },
     /// What the node can run side by side.
     Slots,
+    /// These tasks of a job shall not run; the answer does not say that they
+    /// have not.
+    Drop {
+        /// Which job.
+        job: JobId,
+        /// Which tasks.
+        tasks: Vec<u64>,
+    },
     /// What of a job runs where now.
     Running {
         /// Which job.
@@ -88,6 +96,8 @@ pub enum Told {
     Slots(Resources),
     /// What of a job runs, as far as the master knows.
     Running(Vec<RunningTask>),
+    /// They are being dropped.
+    Dropping,
     /// Bytes of an output, if it is here.
     Kept(Option<Piece>),
     /// Whether it is kept here now.
@@ -134,6 +144,9 @@ pub struct RunningTask {
     /// For how long.
     pub ms: u64,
 }
+
+/// Tasks that are dropped at once, at most.
+pub const MAX_DROPPED: usize = 65_536;
 
 /// Running tasks in one answer, at most.
 pub const MAX_RUNNING_TOLD: usize = 10_000;

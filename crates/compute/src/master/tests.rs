@@ -170,3 +170,29 @@ fn an_idle_worker_loses_its_lease_only_after_a_grant() {
     master.beat(three, beat(&master, &[], vec![]), at(11_601));
     assert_eq!(grants(&mut master, &rows, three, at(11_602)).len(), 1, "runs elsewhere within two seconds");
 }
+
+#[test]
+fn tasks_that_nobody_wants_do_not_begin() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 4).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    assert!(master.beat(TWO, beat(&master, &[], vec![]), at(1)));
+    let first = grants(&mut master, &rows, TWO, at(2));
+    assert_eq!(first.len(), 2);
+    master.beat(TWO, beat(&master, &first[1..], vec![ended(first[0], 0)]), at(3));
+    // Done, running, waiting, and one that there is not.
+    master.drop_tasks(job, &[0, 1, 2, 9]);
+    assert_eq!(master.orders(TWO).map(|orders| orders.cancel), Some(vec![first[1]]));
+    assert_eq!(commit(&mut master, &rows), 3, "one result for each task");
+    let done = crate::machine::results(&*rows.view(), job, 0, 1_000_000).expect("results").results;
+    let outcome = |row: &Encoded| codec::decode::<TaskResult>(&row.0, "result").expect("decodes").outcome;
+    let cancelled = Outcome::Cancelled;
+    assert_eq!(
+        done.iter().map(outcome).collect::<Vec<_>>(),
+        [Outcome::Exited { code: 0 }, cancelled.clone(), cancelled]
+    );
+    assert!(master.beat(TWO, beat(&master, &[], vec![]), at(4)));
+    let left = grants(&mut master, &rows, TWO, at(5));
+    assert_eq!(left.iter().map(|attempt| attempt.index).collect::<Vec<_>>(), [3]);
+}

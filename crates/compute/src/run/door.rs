@@ -17,7 +17,7 @@ use crate::codec;
 use crate::command::Refusal;
 use crate::handle::Shared;
 use crate::machine;
-use crate::messages::{Ask, Told};
+use crate::messages::{Ask, MAX_DROPPED, Told};
 use crate::spec::JobId;
 
 /// Longest that an answer with results is held back.
@@ -66,6 +66,10 @@ impl Handler for Door {
         };
         match ask {
             Ask::Beat(beat) => self.master(|reply| Event::Beat { from, beat, reply }),
+            Ask::Drop { tasks, .. } if tasks.len() > MAX_DROPPED => {
+                ready(Err(CallRefused::Malformed)).boxed()
+            }
+            Ask::Drop { job, tasks } => self.master(|reply| Event::Drop { job, tasks, reply }),
             Ask::Running { job } => self.master(|reply| Event::Running { job, reply }),
             Ask::Results { job, from, bytes, patience_ms } => {
                 let leader = self.shared.replication.leader(GroupId::JOBS);

@@ -47,6 +47,15 @@ pub(crate) enum Event {
         /// Where orders go.
         reply: oneshot::Sender<Told>,
     },
+    /// Tasks that nobody wants any more.
+    Drop {
+        /// Of which job.
+        job: JobId,
+        /// Which.
+        tasks: Vec<u64>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Told>,
+    },
     /// Somebody asks what of a job runs.
     Running {
         /// Which job.
@@ -156,6 +165,17 @@ impl Chair {
     fn event(&mut self, event: Event) {
         match event {
             Event::Beat { from, beat, reply } => self.beat(from, *beat, reply),
+            Event::Drop { job, tasks, reply } => {
+                let told = match &mut self.master {
+                    Some(master) => {
+                        master.drop_tasks(job, &tasks);
+                        Told::Dropping
+                    }
+                    None => self.not_master(),
+                };
+                // An error: who asked has gone.
+                let _ = reply.send(told);
+            }
             Event::Running { job, reply } => {
                 let told = match &self.master {
                     Some(master) => Told::Running(master.running(job, self.now())),

@@ -217,6 +217,12 @@ impl Scheduler {
         self.jobs.get(&id).is_some_and(|job| self.workers.could_fit(job.need()))
     }
 
+    /// Whether the task of a job is not over.
+    #[must_use]
+    pub fn is_open(&self, id: JobId, index: u64) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.is_open(index))
+    }
+
     /// What of a job runs: the task, where, which attempt, since when.
     pub fn attempts(&self, id: JobId) -> impl Iterator<Item = (u64, Running)> {
         let tasks = self.jobs.get(&id).into_iter().flat_map(Job::tasks);

@@ -39,6 +39,13 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(7);
 /// Jobs of one answer, unless it is asked for fewer; and at most.
 const MAX_LISTED: u32 = 1_000;
 
+/// What is asked not to be done.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dropped {
+    tasks: Vec<u64>,
+}
+
 /// The jobs of a cluster, as this node knows them.
 pub struct Jobs {
     compute: Compute,
@@ -77,6 +84,12 @@ impl Jobs {
         let done = || Reply::json(StatusCode::OK, &serde_json::json!({}));
         match what {
             OfJobs::Add => self.add(job, asked).await,
+            OfJobs::Drop => {
+                let body = asked.within(MAX_SPEC_BYTES * 4, TASKS_LIMIT).body().await?;
+                let wanted: Dropped = serde_json::from_slice(&body)
+                    .map_err(|error| invalid(format!("not a list of tasks: {error}")))?;
+                self.compute.drop_tasks(job, &wanted.tasks).await.map(|()| done()).map_err(refused)
+            }
             OfJobs::Running => {
                 let running = self.compute.running(job).await.map_err(refused)?;
                 Ok(Reply::json(StatusCode::OK, &running))

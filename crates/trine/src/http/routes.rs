@@ -56,6 +56,8 @@ pub enum What {
 pub enum OfJobs {
     /// What of a job runs.
     Running,
+    /// Some tasks shall not be done.
+    Drop,
     /// The jobs.
     List,
     /// One job.
@@ -243,6 +245,7 @@ pub const ROUTES: &[Route] = &[
         OfJobs::Tasks,
         "Some tasks from one on, as they were submitted",
     ),
+    Route::job("POST", "/v1/jobs/{job}/tasks/cancel", OfJobs::Drop, "Some tasks shall not be done"),
     Route::job("GET", "/v1/jobs/{job}/running", OfJobs::Running, "What of a job runs where now"),
     Route::job("POST", "/v1/jobs/{job}/close", OfJobs::Close, "No more tasks come"),
     Route::job("POST", "/v1/jobs/{job}/cancel", OfJobs::Cancel, "What is not done shall not be done"),
