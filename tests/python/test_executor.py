@@ -149,6 +149,22 @@ def test_a_cancelled_call_that_was_sent_does_not_begin(first, tmp_path):
     assert os.listdir(tmp_path) == ["gate"]
 
 
+def test_calls_travel_over_tls_and_strangers_are_not_trusted(tmp_path, monkeypatch):
+    with Nodes("--tls", "admin=auto", count=2) as nodes:
+        trusted = tmp_path / "trusted.pem"
+        papers = [os.path.join(nodes.folder(n), "tls", "certificate.pem") for n in range(2)]
+        trusted.write_text("".join(open(paper).read() for paper in papers))
+        where = ["https://127.0.0.1:%d" % port for port in nodes.admin]
+        secrets = [token(nodes.folder(n)) for n in range(2)]
+        with pytest.raises(trine.Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            trine.Executor(where[0], token=secrets[0])
+        monkeypatch.setenv("TRINE_CA_FILE", str(trusted))
+        for address, secret in zip(where, secrets):
+            with trine.Executor(address, token=secret) as executor:
+                data = os.urandom(100_000)
+                assert executor.submit(lambda b: b[::-1], data).result(LIMIT) == data[::-1]
+
+
 def test_a_lost_node_only_retries():
     with Nodes() as nodes:
         secret = token(nodes.folder(0))

@@ -3,7 +3,9 @@ asked when one does not answer."""
 
 import http.client
 import json
+import os
 import socket
+import ssl
 import threading
 import time
 
@@ -56,6 +58,9 @@ class Cluster:
         self.addresses = addresses(given)
         self.given_token = token
         self.ssl_context = ssl_context
+        authority = os.environ.get("TRINE_CA_FILE")
+        if ssl_context is None and authority:
+            self.ssl_context = ssl.create_default_context(cafile=authority)
         self._accepted = {}
         self._lock = threading.Lock()
 

@@ -93,6 +93,7 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         | Command::Run(_)
         | Command::Plan(_)
         | Command::Job(_)
+        | Command::Engine(_)
         | Command::Reaper => Ok(()),
     }
 }
