@@ -117,13 +117,14 @@ class Ray(Engine):
         self.env.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": SECRET.decode()})
 
     def start(self, words):
-        # Ray names sockets below this folder: its path has to be short.
         return [os.path.join(os.path.dirname(sys.executable), "ray"), "start", "--block", "--disable-usage-stats",
                 "--node-ip-address", HOST, "--num-cpus", str(PLAN["cpus"]), "--min-worker-port", "0",
                 "--max-worker-port", "0", *words]
 
     def scheduler(self):
-        words = self.start(["--head", "--port", str(self.port), "--include-dashboard", "false"])
+        # All nodes use the path of the head, and sockets below it have to have short names: no folder of a task.
+        folder = "/tmp/trine-ray-" + hashlib.sha256(SECRET).hexdigest()[:8]
+        words = self.start(["--head", "--port", str(self.port), "--include-dashboard", "false", "--temp-dir", folder])
         # The head is no worker: those are on every node, this one's too.
         words[words.index("--num-cpus") + 1] = "0"
         return words
