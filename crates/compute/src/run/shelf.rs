@@ -117,11 +117,11 @@ impl Shelf {
     /// # Errors
     /// The disk fails.
     pub async fn expire(&self, now: SystemTime) -> io::Result<()> {
-        let shelf = self.clone();
+        let place = self.clone();
         let expire = move || {
             let old = |written: &SystemTime| now.duration_since(*written).is_ok_and(|age| age > KEPT_FOR);
-            let late = shelf.files()?.into_iter().filter(|(written, ..)| old(written));
-            late.map(|(.., path)| remove(&path)).collect()
+            let mut late = place.files()?.into_iter().filter(|(written, ..)| old(written));
+            late.try_for_each(|(.., path)| remove(&path))
         };
         blocking(expire).await
     }
@@ -315,7 +315,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let shelf = Shelf::open(folder.path()).expect("opened");
         for length in [0, 1, PART_BYTES, PART_BYTES + 1, 5 * PART_BYTES / 2] {
-            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..251).cycle().take(length).collect();
             let hash = put(&shelf, &bytes).await;
             assert!(all(&shelf, hash).await == Some(bytes.clone()), "{length} bytes");
             let Some(last) = length.checked_sub(1) else { continue };
@@ -332,7 +332,7 @@ mod tests {
         let shelf = Shelf::open(folder.path()).expect("opened");
         let hashes = [put(&shelf, &[1; 1_000]).await, put(&shelf, &[2; 1_000]).await];
         let written = |hash| fs::metadata(shelf.path(hash).expect("a path")).expect("there").modified();
-        let newest = written(hashes[0]).expect("a time") + Duration::from_secs(60);
+        let newest = written(hashes[0]).expect("a time") + Duration::from_mins(1);
         let file = File::options().write(true).open(shelf.path(hashes[1]).expect("a path")).expect("a file");
         file.set_modified(newest).expect("set");
         shelf.make_room(1_500).expect("made");
