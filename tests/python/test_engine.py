@@ -40,7 +40,7 @@ def status(nodes, at, folder):
     return json.loads(told.stdout) if told.returncode == 0 else None
 
 
-def two_ports_free(first):
+def three_ports_free(first):
     import socket
 
     held = []
@@ -56,7 +56,7 @@ def two_ports_free(first):
 
 
 def test_dask_outlives_its_scheduler_s_node(tmp_path):
-    folder, port = str(tmp_path), next(port for port in range(31000, 32000, 3) if two_ports_free(port))
+    folder, port = str(tmp_path), next(port for port in range(33000, 34000, 3) if three_ports_free(port))
     with Nodes() as nodes:
         missing = trine(nodes, 0, "dask", "up", "--env", "/no/such/env", cwd=folder)
         assert missing.returncode == 1 and "node" in missing.stderr, missing
@@ -88,6 +88,6 @@ def test_dask_outlives_its_scheduler_s_node(tmp_path):
 
         assert trine(nodes, at, "dask", "down", cwd=folder).returncode == 0
         deadline = time.monotonic() + LIMIT
-        while not two_ports_free(port):
+        while not three_ports_free(port):
             assert time.monotonic() < deadline, "the scheduler still runs"
         assert trine(nodes, at, "dask", "status", cwd=folder).returncode == 1

@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use trine_compute::command::JobView;
@@ -42,7 +43,11 @@ pub mod kind;
 const UP_LIMIT: Duration = Duration::from_mins(2);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long the scheduler's port may take to answer a look.
+/// What the scheduler's agent says first: 32 bytes of chance, and this.
+const UP: u8 = b'+';
+/// See [`UP`].
+const GREETING_BYTES: usize = 33;
+/// How long it may take to answer a look.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Jobs in one page of the list.
 const PAGE: usize = 1_000;
@@ -302,7 +307,7 @@ async fn wait(
         let working = running(api, workers).await?.len();
         if let Some(address) = address
             && working >= count
-            && matches!(timeout(CONNECT_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
+            && answers(SocketAddr::new(address.ip(), plan.meet)).await
         {
             return Ok(address);
         }
@@ -324,6 +329,18 @@ async fn wait(
         }
         sleep(LOOK).await;
     }
+}
+
+/// Whether the scheduler's agent says that its scheduler takes connections: at
+/// the scheduler's own port somebody else may be.
+async fn answers(meet: SocketAddr) -> bool {
+    let greeting = async {
+        let mut stream = TcpStream::connect(meet).await?;
+        let mut greeting = [0; GREETING_BYTES];
+        stream.read_exact(&mut greeting).await?;
+        Ok::<_, std::io::Error>(greeting.last() == Some(&UP))
+    };
+    matches!(timeout(CONNECT_LIMIT, greeting).await, Ok(Ok(true)))
 }
 
 fn address(plan: &Plan, node: NodeNumber) -> Option<SocketAddr> {

@@ -30,6 +30,8 @@ PAUSE = 0.5
 END_LIMIT = 5.0
 # How long a scheduler may take until its port is open.
 START_LIMIT = 120.0
+# What follows the first 32 bytes of a greeting: whether the scheduler takes connections.
+UP, DOWN = b"+", b"-"
 # Bytes of a log before it begins anew.
 MOST_LOGGED = 16 << 20
 # Conversations at once: one for each node, generously.
@@ -219,12 +221,12 @@ class Meeting:
         try:
             with sock:
                 sock.settimeout(SILENCE)
-                ours = os.urandom(32)
-                sock.sendall(ours)
+                ours, up = os.urandom(32), self.up.is_set()
+                sock.sendall(ours + (UP if up else DOWN))
+                if not up:
+                    return
                 theirs = receive(sock, 64)
                 if not hmac.compare_digest(theirs[32:], proof(b"worker", ours, theirs[:32])):
-                    return
-                if not self.up.wait(SILENCE / 2):
                     return
                 address = self.engine.address().encode()
                 sock.sendall(proof(b"scheduler", theirs[:32], ours) + bytes([len(address)]) + address)
@@ -267,9 +269,10 @@ def find():
         try:
             sock.settimeout(SILENCE)
             theirs, ours = receive(sock, 32), os.urandom(32)
-            sock.sendall(ours + proof(b"worker", theirs, ours))
-            if hmac.compare_digest(receive(sock, 32), proof(b"scheduler", ours, theirs)):
-                return sock, receive(sock, receive(sock, 1)[0]).decode()
+            if receive(sock, 1) == UP:
+                sock.sendall(ours + proof(b"worker", theirs, ours))
+                if hmac.compare_digest(receive(sock, 32), proof(b"scheduler", ours, theirs)):
+                    return sock, receive(sock, receive(sock, 1)[0]).decode()
         except OSError:
             pass
         sock.close()
