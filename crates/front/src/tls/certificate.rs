@@ -126,19 +126,27 @@ fn is_for(path: &Path, names: &BTreeSet<String>) -> bool {
 /// # Errors
 /// [`TlsError::Make`].
 pub fn self_signed(names: &[String]) -> Result<(String, String), TlsError> {
-    let made =
-        rcgen::generate_simple_self_signed(names).map_err(|error| TlsError::Make(error.to_string()))?;
-    Ok((made.cert.pem(), made.signing_key.serialize_pem()))
+    generate(names).map_err(|error| TlsError::Make(error.to_string()))
+}
+
+fn generate(names: &[String]) -> Result<(String, String), rcgen::Error> {
+    let key = rcgen::KeyPair::generate()?;
+    let mut parameters = rcgen::CertificateParams::new(names)?;
+    // Clients look authorities up by name: those of several nodes have to have
+    // different ones to be trusted together. The key's first bytes differ.
+    let print =
+        key.public_key_raw().iter().skip(1).take(8).fold(0_u64, |all, &byte| (all << 8) | u64::from(byte));
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("trine {print:016x}"));
+    Ok((parameters.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 fn make(folder: &Path, names: &BTreeSet<String>) -> Result<(), TlsError> {
-    let failed = |error: rcgen::Error| TlsError::Make(error.to_string());
     let names: Vec<String> = names.iter().cloned().collect();
-    let made = rcgen::generate_simple_self_signed(names.clone()).map_err(failed)?;
+    let (certificate, key) = self_signed(&names)?;
     fs::create_dir_all(folder).map_err(|source| TlsError::File { path: folder.to_owned(), source })?;
     // The key first: a certificate without its key would be taken for whole.
-    replace(&folder.join(KEY_FILE), &made.signing_key.serialize_pem())?;
-    let text = format!("{NAMES}{}\n{}", names.join(" "), made.cert.pem());
+    replace(&folder.join(KEY_FILE), &key)?;
+    let text = format!("{NAMES}{}\n{}", names.join(" "), certificate);
     replace(&folder.join(CERTIFICATE_FILE), &text)
 }
 
