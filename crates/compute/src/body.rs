@@ -27,6 +27,8 @@ pub enum Stop {
     Cancelled,
     /// It has run for longer than its job allows.
     TimedOut,
+    /// No master knows any more that it runs here.
+    LetGo,
 }
 
 impl Stop {
@@ -36,6 +38,7 @@ impl Stop {
         match self {
             Self::Cancelled => Outcome::Cancelled,
             Self::TimedOut => Outcome::TimedOut,
+            Self::LetGo => Outcome::Lost,
         }
     }
 }

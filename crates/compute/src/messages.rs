@@ -30,6 +30,10 @@ pub const IDLE_HOLD: Duration = Duration::from_secs(10);
 /// Longest wait for an answer beyond what the other side may hold it.
 pub const PASSING: Duration = Duration::from_secs(1);
 
+/// A worker that hears from no master for so long lets go of what it runs. Its
+/// lease ended half of that ago, and its tasks run elsewhere.
+pub const LET_GO: Duration = Duration::from_secs(3);
+
 /// Results in one beat, at most, by count and bytes.
 pub const MAX_BEAT_RESULTS: usize = 1_024;
 /// See [`MAX_BEAT_RESULTS`].

@@ -9,7 +9,7 @@ use trine_types::NodeNumber;
 
 use crate::body::{Assigned, Ran};
 use crate::codec;
-use crate::messages::{Beat, Ended, Granted, Held, MAX_BEAT_BYTES, MAX_BEAT_RESULTS, Orders};
+use crate::messages::{Beat, Ended, Granted, Held, LET_GO, MAX_BEAT_BYTES, MAX_BEAT_RESULTS, Orders};
 use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult, TaskSpec};
 
 /// Most processes and interpreters at once, whatever little they take.
@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     kept: BTreeMap<Attempt, Kept>,
     kept_bytes: usize,
     unsent: VecDeque<Attempt>,
+    /// When a master last spoke; `None`: what it knew of has been let go.
+    heard: Option<Duration>,
     /// How long bodies take lately.
     typical: Option<Duration>,
 }
@@ -70,6 +72,7 @@ impl Worker {
             kept: BTreeMap::new(),
             kept_bytes: 0,
             unsent: VecDeque::new(),
+            heard: None,
             typical: None,
         }
     }
@@ -155,8 +158,26 @@ impl Worker {
         true
     }
 
+    /// When what this worker holds is let go, unless a master speaks before.
+    pub(crate) fn lets_go_at(&self) -> Option<Duration> {
+        let holds = !self.running.is_empty() || !self.waiting.is_empty();
+        self.heard.filter(|_| holds).map(|heard| heard.saturating_add(LET_GO))
+    }
+
+    /// No master has spoken for too long: nothing more is begun, and the
+    /// attempts that run are to be killed. They are others' by now.
+    pub(crate) fn let_go(&mut self, now: Duration) -> Vec<Attempt> {
+        if self.lets_go_at().is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        self.heard = None;
+        self.waiting.clear();
+        self.running().collect()
+    }
+
     /// Does what the master says; returns the attempts to kill.
     pub(crate) fn obey(&mut self, orders: Orders, now: Duration) -> Vec<Attempt> {
+        self.heard = Some(now);
         for attempt in orders.settled {
             if let Some(kept) = self.kept.remove(&attempt) {
                 self.kept_bytes = self.kept_bytes.saturating_sub(size(&kept.ended.result));

@@ -26,6 +26,10 @@ use crate::spec::JobId;
 /// next gather.
 const COMMITS_UNDER_WAY: usize = 4;
 
+/// A leader that has not heard of a majority for so long is not the master: by
+/// then another one may be, and what this one's worker runs is given away.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// Pause before results are proposed again that nobody took.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -87,6 +91,8 @@ struct Chair {
     began: Instant,
     master: Option<Master>,
     catching_up: bool,
+    /// Since when a majority of the group's nodes are silent.
+    alone: Option<Instant>,
     parked: BTreeMap<NodeNumber, Parked>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     commits: usize,
@@ -109,6 +115,7 @@ pub(super) async fn run(
         began: Instant::now(),
         master: None,
         catching_up: false,
+        alone: None,
         parked: BTreeMap::new(),
         under_way: FuturesUnordered::new(),
         commits: 0,
@@ -159,7 +166,17 @@ impl Chair {
     }
 
     fn leads(&self) -> bool {
-        self.shared.replication.leader(GroupId::JOBS) == Some(self.shared.number)
+        let cut_off = self.alone.is_some_and(|since| since.elapsed() >= CUT_OFF);
+        !cut_off && self.shared.replication.leader(GroupId::JOBS) == Some(self.shared.number)
+    }
+
+    /// A leader without followers goes on to believe that it leads.
+    fn look_around(&mut self) {
+        let replicas = self.shared.meta.borrow().replicas_of(GroupId::JOBS);
+        let suspects = self.shared.replication.suspects();
+        let silent = replicas.iter().filter(|number| suspects.borrow().contains(*number)).count();
+        let heard = replicas.len() - silent;
+        self.alone = (heard <= silent).then(|| self.alone.unwrap_or_else(Instant::now));
     }
 
     fn event(&mut self, event: Event) {
@@ -229,6 +246,7 @@ impl Chair {
     }
 
     fn tick(&mut self) {
+        self.look_around();
         match (self.leads(), self.master.is_some()) {
             (true, false) if !self.catching_up => {
                 self.catching_up = true;

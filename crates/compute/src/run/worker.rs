@@ -78,7 +78,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         hands.start_bodies();
         hands.speak();
         let deadline = hands.deadlines.values().min().copied();
-        let wake = deadline.into_iter().chain((hands.beats.is_empty()).then_some(hands.rest_until)).min();
+        let rest = hands.beats.is_empty().then_some(hands.rest_until);
+        let lets_go = hands.worker.lets_go_at().map(|at| hands.began + at);
+        let wake = [deadline, rest, lets_go].into_iter().flatten().min();
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
@@ -182,6 +184,13 @@ impl Hands {
         for attempt in late {
             self.deadlines.remove(&attempt);
             self.kill(attempt, Stop::TimedOut);
+        }
+        let alone = self.worker.let_go(self.now());
+        if !alone.is_empty() {
+            tracing::warn!(attempts = alone.len(), "no master speaks: what runs here is killed");
+        }
+        for attempt in alone {
+            self.kill(attempt, Stop::LetGo);
         }
     }
 

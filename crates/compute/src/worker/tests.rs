@@ -76,6 +76,23 @@ fn what_is_cancelled_is_not_begun_or_killed() {
 }
 
 #[test]
+fn what_no_master_knows_of_is_let_go_once() {
+    let mut worker = worker();
+    assert_eq!(worker.lets_go_at(), None, "it holds nothing");
+    worker.obey(orders(&[0, 1, 2]), at(100));
+    start_all(&mut worker, at(100));
+    assert_eq!(worker.lets_go_at(), Some(at(100) + LET_GO));
+    worker.obey(Orders { reign: 7, ..Orders::default() }, at(500));
+    assert_eq!(worker.let_go(at(3_400)), [], "a master has spoken");
+    assert_eq!(worker.let_go(at(3_500)), [attempt(0), attempt(1)]);
+    assert_eq!(worker.lets_go_at(), None, "they are being killed");
+    for index in [0, 1] {
+        worker.ended(attempt(index), Ran::only(Outcome::Lost), at(3_501));
+    }
+    assert_eq!(start_all(&mut worker, at(3_600)), Vec::<u64>::new(), "what waited is not begun");
+}
+
+#[test]
 fn only_short_tasks_are_taken_ahead() {
     let mut worker = worker();
     assert_eq!(worker.beat(at(0)).ahead, 0, "nothing is known yet");
