@@ -12,6 +12,7 @@
 //!            [0x06][job u64 BE][first u64 BE]         tasks of a range
 //!            [0x07][job u64 BE][first u64 BE]         [count u32 BE][pinned u8]
 //!            [0x08][revision u64 BE]                  [job u64 BE]              who changed last
+//!            [0x09][job u64 BE][task u64 BE]          [version 1][list of Failed]       those that run again
 //! tasks      ([length u32 LE][TaskSpec as a message])…
 //! ```
 //! The first byte of a key is never 0x00: those rows are replication's.
@@ -33,6 +34,7 @@ pub(crate) const RESULT: u8 = 0x05;
 pub(crate) const RANGE: u8 = 0x06;
 pub(crate) const RANGE_COUNT: u8 = 0x07;
 pub(crate) const CHANGED: u8 = 0x08;
+pub(crate) const FAILURES: u8 = 0x09;
 
 /// Bytes that are not what they should be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use trine_types::NodeNumber;
 
 use crate::spec::{BadSpec, Halt, JobId, JobSpec};
 
@@ -63,6 +64,18 @@ pub struct Returned {
     /// The result, as [`crate::codec::encode`] makes it.
     #[serde(with = "crate::binary")]
     pub result: Bytes,
+    /// The task runs again after this execution, which counts against its
+    /// retries; `result` is nothing.
+    pub again: Option<Failed>,
+}
+
+/// An execution that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failed {
+    /// Which attempt.
+    pub attempt: u32,
+    /// Where. A new master may give a number again, to another node.
+    pub node: NodeNumber,
 }
 
 /// The answer to a [`Command`].
@@ -91,7 +104,7 @@ pub enum Answer {
 /// What became of a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Committed {
-    /// It is the result of its task.
+    /// It is the result of its task, or one of its failures.
     Counts,
     /// The task has another one, or its job was cancelled: this one is dropped.
     Stale,

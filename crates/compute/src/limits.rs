@@ -34,6 +34,13 @@ pub const MAX_JOBS: u64 = 100_000;
 /// Most bytes of tasks and results that the group keeps for all jobs together.
 pub const MAX_KEPT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 
+/// How long a job that is over is remembered, with its results.
+pub const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
+
+/// The least that a task counts as, in thousandths of a processor: of tasks
+/// that claim to take nothing, a worker runs a hundred per processor.
+pub const LEAST_CPU_MILLI: u32 = 10;
+
 /// Largest job description after encoding, its environment included.
 pub const MAX_SPEC_BYTES: usize = 256 * 1024;
 

@@ -11,7 +11,7 @@ use trine_storage::View;
 use trine_types::NodeNumber;
 
 use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
-use crate::command::{Encoded, Phase, Progress, Refusal, Returned};
+use crate::command::{Encoded, Failed, Phase, Progress, Refusal, Returned};
 use crate::events::{Chronicle, Event, Fate};
 use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, Orders, RunningTask};
 use crate::planted;
@@ -150,6 +150,7 @@ impl Master {
         let jobs: Vec<JobId> = master.jobs.keys().copied().collect();
         for job in jobs {
             state::done_tasks(view, job, |index| master.scheduler.committed(job, index))?;
+            state::failures(view, job, |past| master.scheduler.failed_before(job, past))?;
         }
         master.scheduler.take_over(workers, now);
         Ok(master)
@@ -205,7 +206,7 @@ impl Master {
             let Some(spec) = state::spec(view, job)? else { return Ok(()) };
             self.scheduler.add_job(job, facts(&spec));
             self.chronicle.submitted(job, &spec);
-            let need = spec.resources.into();
+            let need = spec.resources.of_task().into();
             let (about, spec) = (spec, view.get(&job_key(SPEC, job))?.unwrap_or_default());
             self.jobs.insert(job, Entry { spec, about, need, tasks: 0, ranges: BTreeMap::new() });
         }
@@ -386,6 +387,11 @@ impl Master {
             Next::Stale if planted::active(planted::STALE_ATTEMPT_COUNTS) => {
                 self.enqueue(attempt.job, &result, Some((node, attempt)));
             }
+            // Its worker keeps it until it counts, whoever is the master then.
+            Next::Again if verdict == Verdict::Failed => {
+                self.committing.insert(attempt);
+                self.count_failure(node, attempt);
+            }
             Next::Again | Next::Stale => self.settle(node, attempt),
         }
     }
@@ -401,8 +407,17 @@ impl Master {
             index: result.index,
             success: result.outcome.is_success(),
             result: codec::encode(result),
+            again: None,
         };
         self.pending.push_back(Pending { returned, holder });
+    }
+
+    /// Puts into the log that a task runs again.
+    fn count_failure(&mut self, node: NodeNumber, attempt: Attempt) {
+        let Attempt { job, index, attempt: number } = attempt;
+        let again = Some(Failed { attempt: number, node });
+        let returned = Returned { job, index, success: false, result: Bytes::new(), again };
+        self.pending.push_back(Pending { returned, holder: Some((node, attempt)) });
     }
 
     fn settle(&mut self, node: NodeNumber, attempt: Attempt) {
@@ -590,7 +605,7 @@ fn facts(spec: &JobSpec) -> JobFacts {
         priority: spec.priority,
         weight: spec.weight,
         retries: spec.retries,
-        need: spec.resources.into(),
+        need: spec.resources.of_task().into(),
         backups: spec.backups,
         standing: spec.standing,
     }

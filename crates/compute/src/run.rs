@@ -14,6 +14,7 @@ mod master;
 pub mod process;
 mod reaper;
 pub mod shelf;
+mod sweep;
 mod worker;
 
 pub(crate) use door::Door;
@@ -29,6 +30,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let (events, inbox) = mpsc::channel(EVENTS);
     shared.endpoint.serve(crate::messages::SERVICE, Arc::new(Door::new(shared.clone(), events)));
     tokio::spawn(master::run(shared.clone(), inbox, stop.clone()));
+    tokio::spawn(sweep::run(shared.clone(), stop.clone()));
     tokio::spawn(worker::run(shared.clone(), stop.clone()));
     tokio::spawn(keeper::run(shared.clone(), stop.clone()));
 }

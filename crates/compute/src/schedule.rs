@@ -32,6 +32,7 @@
 //! | [`recovery`] | workers that register, announce, are lost; a change of master |
 //! | [`late`] | stragglers and their backup attempts |
 //! | [`share`] | who is next: priorities, fair share, order of arrival |
+//! | [`turns`] | large tasks that small ones leave no room for |
 //! | [`job`], [`workers`] | what is known of a job and of the workers |
 //! | [`ranges`], [`runtimes`] | sets of indexes as ranges; a distribution in constant space |
 
@@ -43,6 +44,7 @@ pub mod recovery;
 pub mod runtimes;
 pub mod scheduler;
 pub mod share;
+pub mod turns;
 pub mod workers;
 
 #[cfg(test)]
@@ -50,5 +52,5 @@ mod model_tests;
 #[cfg(test)]
 mod story_tests;
 
-pub use facts::{Action, Config, Grant, Held, JobFacts, Next, Progress, Slots, TICK, Verdict, Why};
+pub use facts::{Action, Config, Grant, Held, JobFacts, Next, Past, Progress, Slots, TICK, Verdict, Why};
 pub use scheduler::Scheduler;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use trine_types::NodeNumber;
 
 use crate::limits::{
-    MAX_BLOBS_PER_TASK, MAX_CPU_MILLI, MAX_NAME_BYTES, MAX_RETRIES, MAX_TIMEOUT, MAX_WEIGHT,
+    LEAST_CPU_MILLI, MAX_BLOBS_PER_TASK, MAX_CPU_MILLI, MAX_NAME_BYTES, MAX_RETRIES, MAX_TIMEOUT, MAX_WEIGHT,
 };
 
 /// Names a job; given by the log, from 1, never reused.
@@ -37,8 +37,8 @@ pub struct Attempt {
 /// What a task takes while it runs; also what a worker has to give.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Resources {
-    /// Thousandths of a processor. 0 takes no slot: such tasks are bounded by
-    /// the worker's count of processes alone.
+    /// Thousandths of a processor. A task counts as
+    /// [`crate::limits::LEAST_CPU_MILLI`] at least.
     pub cpu_milli: u32,
     /// Bytes of memory that it may use; 0 says nothing about memory.
     pub memory_bytes: u64,
@@ -48,6 +48,14 @@ impl Default for Resources {
     /// One processor, any memory.
     fn default() -> Self {
         Self { cpu_milli: 1_000, memory_bytes: 0 }
+    }
+}
+
+impl Resources {
+    /// What a task of these counts as.
+    #[must_use]
+    pub fn of_task(self) -> Self {
+        Self { cpu_milli: self.cpu_milli.max(LEAST_CPU_MILLI), ..self }
     }
 }
 

@@ -9,19 +9,23 @@ use serde::{Deserialize, Serialize};
 use trine_storage::{StateError, Transaction, View};
 
 use crate::codec::{
-    self, DONE, PROGRESS, RANGE, RANGE_COUNT, RESULT, SPEC, TOTALS, changed_key, job_key, last_number,
-    part_key,
+    self, DONE, FAILURES, PROGRESS, RANGE, RANGE_COUNT, RESULT, SPEC, TOTALS, changed_key, job_key,
+    last_number, part_key,
 };
-use crate::command::{Answer, Command, Committed, Phase, Progress, Refusal, Returned};
+use crate::command::{Answer, Command, Committed, Failed, Phase, Progress, Refusal, Returned};
 use crate::limits::{
-    MAX_JOBS, MAX_KEPT_BYTES, MAX_LIVE_JOBS, MAX_RANGE_BYTES, MAX_SPEC_BYTES, MAX_TASKS_PER_JOB,
+    MAX_JOBS, MAX_KEPT_BYTES, MAX_LIVE_JOBS, MAX_RANGE_BYTES, MAX_RETRIES, MAX_SPEC_BYTES, MAX_TASKS_PER_JOB,
     MAX_TASKS_PER_RANGE,
 };
 use crate::planted;
+use crate::schedule::Past;
 use crate::spec::{BadSpec, HaltOn, JobId, JobSpec};
 
 /// Tasks of which one row remembers whether they are done.
 const TASKS_PER_CHUNK: u64 = 4_096;
+
+/// Failures of one task that are remembered: it is given up before that.
+const MAX_FAILURES: usize = MAX_RETRIES as usize;
 
 /// Rows of a kind that one command removes at most: others wait meanwhile.
 const FORGOTTEN_AT_ONCE: usize = 256;
@@ -290,9 +294,12 @@ fn commit_one(
     returned: Returned,
     now_ms: u64,
 ) -> Result<Committed, Refusal> {
-    let Returned { job, index, success, result } = returned;
+    let Returned { job, index, success, result, again } = returned;
     if row.phase.is_over() || index >= row.tasks {
         return Ok(Committed::Stale);
+    }
+    if let Some(failed) = again {
+        return count_failure(tx, row, (job, index), failed);
     }
     if !mark_done(tx, job, index)? && !planted::active(planted::RESULT_COMMITTED_TWICE) {
         return Ok(Committed::Stale);
@@ -315,6 +322,29 @@ fn commit_one(
         Some(_) => row.phase = Phase::Halting,
         None => {}
     }
+    Ok(Committed::Counts)
+}
+
+/// Notes that a task runs again after a failure, so that a new master goes on
+/// to count. Told twice, it counts once.
+fn count_failure(
+    tx: &mut Transaction<'_>,
+    row: &mut Progress,
+    (job, index): (JobId, u64),
+    failed: Failed,
+) -> Result<Committed, Refusal> {
+    let key = part_key(FAILURES, job, index);
+    let known = tx.get(&key)?;
+    let mut failures: Vec<Failed> =
+        known.as_ref().map_or_else(|| Ok(Vec::new()), |known| codec::decode(known, "failures"))?;
+    if failures.contains(&failed) || failures.len() >= MAX_FAILURES {
+        return Ok(Committed::Stale);
+    }
+    failures.push(failed);
+    let value = codec::encode(&failures);
+    let before = known.map_or(0, |known| known.len() as u64);
+    row.bytes = row.bytes.saturating_add(value.len() as u64).saturating_sub(before);
+    tx.put(key, value)?;
     Ok(Committed::Counts)
 }
 
@@ -343,7 +373,7 @@ fn forget(tx: &mut Transaction<'_>, job: JobId) -> Result<Answer, Refusal> {
     }
     // Without this row nobody sees the job any more.
     tx.delete(job_key(SPEC, job))?;
-    for kind in [RESULT, RANGE, RANGE_COUNT, DONE] {
+    for kind in [RESULT, RANGE, RANGE_COUNT, DONE, FAILURES] {
         let (from, to) = (part_key(kind, job, 0), part_key(kind, job, u64::MAX));
         let rows = tx.scan(Bound::Included(&from), Bound::Included(&to), FORGOTTEN_AT_ONCE)?;
         let count = rows.len();
@@ -361,6 +391,27 @@ fn forget(tx: &mut Transaction<'_>, job: JobId) -> Result<Answer, Refusal> {
     tx.delete(changed_key(row.revision))?;
     tx.put(Bytes::from_static(&[TOTALS]), codec::encode(&totals))?;
     Ok(Answer::Forgotten { more: false })
+}
+
+/// Jobs that ended before some state time, of the `most` from `from` on, and
+/// where to go on: at the beginning again after the last.
+pub(crate) fn ended_before(
+    view: &dyn View,
+    from: JobId,
+    before_ms: u64,
+    most: usize,
+) -> Result<(Vec<JobId>, JobId), Refusal> {
+    let (first, end) = (job_key(PROGRESS, from), [PROGRESS + 1]);
+    let rows = view.scan(Bound::Included(&first), Bound::Excluded(&end), most)?;
+    let mut old = Vec::new();
+    let mut last = JobId(0);
+    for (key, value) in &rows {
+        last = JobId(last_number(key).unwrap_or_default());
+        let progress: Progress = codec::decode(value, "progress row")?;
+        old.extend(progress.ended_ms.is_some_and(|ended| ended < before_ms).then_some(last));
+    }
+    let next = if rows.len() == most { JobId(last.0.saturating_add(1)) } else { JobId(0) };
+    Ok((old, next))
 }
 
 /// The tasks whose results are committed, in order, handed out
@@ -381,6 +432,29 @@ pub fn done_tasks(view: &dyn View, job: JobId, mut each: impl FnMut(u64)) -> Res
         match rows.last() {
             Some((key, _)) if rows.len() == FORGOTTEN_AT_ONCE => {
                 from = part_key(DONE, job, last_number(key).unwrap_or_default().saturating_add(1));
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// The tasks of a job that have failed and run again, one by one; those that
+/// are done by now, too.
+pub(crate) fn failures(view: &dyn View, job: JobId, mut each: impl FnMut(Past)) -> Result<(), Refusal> {
+    let (mut from, to) = (part_key(FAILURES, job, 0), part_key(FAILURES, job, u64::MAX));
+    loop {
+        let rows = view.scan(Bound::Included(&from), Bound::Included(&to), FORGOTTEN_AT_ONCE)?;
+        for (key, value) in &rows {
+            let failures: Vec<Failed> = codec::decode(value, "failures")?;
+            each(Past {
+                index: last_number(key).unwrap_or_default(),
+                failures: u32::try_from(failures.len()).unwrap_or(u32::MAX),
+                number: failures.iter().map(|failed| failed.attempt).max().unwrap_or(0),
+            });
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == FORGOTTEN_AT_ONCE => {
+                from = part_key(FAILURES, job, last_number(key).unwrap_or_default().saturating_add(1));
             }
             _ => return Ok(()),
         }

@@ -217,7 +217,7 @@ impl Worker {
     }
 
     fn need(&self, job: JobId) -> Resources {
-        self.jobs.get(&job).map(|spec| spec.resources).unwrap_or_default()
+        self.jobs.get(&job).map(|spec| spec.resources.of_task()).unwrap_or_default()
     }
 
     /// The next task to start, if there is one and room for it. Tasks start in

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use trine_types::NodeNumber;
 
 use super::*;
-use crate::command::{Answer, Command, Query, Returned};
+use crate::command::{Answer, Command, Failed, Query, Returned};
 use crate::limits::MAX_TASK_BYTES;
 use crate::spec::{
     Halt, HaltOn, Input, JobSpec, Outcome, Output, Resources, Stamps, TaskResult, TaskSpec, Work,
@@ -92,7 +92,9 @@ fn command() -> impl Strategy<Value = Command> {
         ),
         id().prop_map(|job| Command::Close { job }),
         (id(), any::<u64>(), any::<bool>(), bytes()).prop_map(|(job, index, success, result)| {
-            Command::Commit { results: vec![Returned { job, index, success, result }] }
+            let failed = Failed { attempt: 3, node: NodeNumber(index) };
+            let again = (index % 2 == 0).then_some(failed);
+            Command::Commit { results: vec![Returned { job, index, success, result, again }] }
         }),
         id().prop_map(|job| Command::Cancel { job }),
         id().prop_map(|job| Command::Forget { job }),

@@ -95,6 +95,47 @@ fn a_new_master_learns_what_runs_and_gives_it_to_nobody_else() {
 }
 
 #[test]
+fn failures_count_over_changes_of_the_master() {
+    let rows = rows();
+    let job = create(&rows, JobSpec { retries: 2, ..JobSpec::default() });
+    append(&rows, job, 1).expect("added");
+    let mut first = reign(&rows, 7, &[], at(0));
+    first.beat(TWO, beat(&first, &[], vec![]), at(1));
+    let one = grants(&mut first, &rows, TWO, at(1));
+    first.beat(TWO, beat(&first, &[], vec![ended(one[0], 1)]), at(2));
+    assert!(first.orders(TWO).is_none_or(|orders| orders.settled.is_empty()), "not durable yet");
+    assert_eq!(commit(&mut first, &rows), 1);
+    assert_eq!(first.orders(TWO).map(|orders| orders.settled), Some(one));
+    // The second failure is told to a master that ends before it is durable.
+    let mut second = reign(&rows, 8, &[], at(0));
+    second.beat(TWO, beat(&second, &[], vec![]), at(1));
+    let two = grants(&mut second, &rows, TWO, at(1));
+    assert_eq!(two.first().map(|attempt| attempt.attempt), Some(2), "a number is not given again");
+    second.beat(TWO, beat(&second, &[], vec![ended(two[0], 1)]), at(2));
+    let mut third = reign(&rows, 9, &[TWO], at(0));
+    third.beat(TWO, beat(&third, &[], vec![ended(two[0], 1)]), at(1));
+    assert_eq!(commit(&mut third, &rows), 1);
+    assert_eq!(commit(&mut second, &rows), 0, "it counts once");
+    let three = grants(&mut third, &rows, TWO, at(2_000));
+    assert_eq!(three.len(), 1);
+    third.beat(TWO, beat(&third, &[], vec![ended(three[0], 1)]), at(2_001));
+    assert_eq!(commit(&mut third, &rows), 1);
+    let progress = state::progress(&*rows, job).expect("rows decode").expect("a job");
+    assert_eq!((progress.done, progress.failed), (1, 1), "two retries are three attempts in all");
+}
+
+#[test]
+fn tasks_that_claim_to_take_nothing_are_bounded() {
+    let rows = rows();
+    let resources = Resources { cpu_milli: 0, memory_bytes: 0 };
+    let job = create(&rows, JobSpec { resources, ..JobSpec::default() });
+    append(&rows, job, 1_000).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    master.beat(TWO, beat(&master, &[], vec![]), at(1));
+    assert_eq!(grants(&mut master, &rows, TWO, at(1)).len(), 200, "a hundred per processor");
+}
+
+#[test]
 fn a_silent_worker_s_tasks_go_to_another() {
     let rows = rows();
     let job = create(&rows, JobSpec::default());

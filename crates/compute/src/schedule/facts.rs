@@ -107,6 +107,17 @@ pub struct Grant {
     pub backup: bool,
 }
 
+/// What of a task's past a new master must know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Past {
+    /// Which task.
+    pub index: u64,
+    /// How often it has failed.
+    pub failures: u32,
+    /// The greatest number of an attempt that failed.
+    pub number: u32,
+}
+
 /// What a worker says that it holds: queued or running, not those whose result
 /// it has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

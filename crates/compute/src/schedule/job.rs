@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trine_types::NodeNumber;
 
-use super::facts::{AVOID_NODE, JobFacts, Progress, Slots};
+use super::facts::{AVOID_NODE, JobFacts, Past, Progress, Slots};
 use super::ranges::Ranges;
 use super::runtimes::Runtimes;
 use super::share::UserId;
@@ -187,6 +187,35 @@ impl Job {
         let task = self.open.entry(attempt.index).or_default();
         task.number = task.number.max(attempt.attempt);
         task.attempts.push(Running { node, number: attempt.attempt, since, backup: false });
+    }
+
+    /// A task has failed under another master, and waits to run again.
+    pub fn failed_before(&mut self, past: Past) {
+        let task = if self.waiting.remove(past.index) {
+            self.again.insert(past.index);
+            self.open.entry(past.index).or_default()
+        } else if let Some(task) = self.open.get_mut(&past.index) {
+            task
+        } else {
+            return;
+        };
+        (task.failures, task.number) = (past.failures, task.number.max(past.number));
+    }
+
+    /// An attempt has ended that this master did not grant: is it one of
+    /// another master, and nothing else was known of it? Its task is then known
+    /// by name.
+    pub fn is_news(&mut self, attempt: Attempt) -> bool {
+        if attempt.attempt > 0 && self.waiting.remove(attempt.index) {
+            self.open.insert(attempt.index, Task::default());
+        }
+        match self.open.get_mut(&attempt.index) {
+            Some(task) if task.attempts.is_empty() && attempt.attempt > task.number => {
+                task.number = attempt.attempt;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The attempt runs no more; nothing if it was not known to.

@@ -89,6 +89,7 @@ impl Scheduler {
                 });
             }
         }
+        self.turns.lost(node);
         if self.workers.remove(node).is_some() {
             self.shares.resize(self.workers.total());
         }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use trine_types::NodeNumber;
 
-use super::facts::{Action, Config, Grant, JobFacts, MAX_GRANTS, Next, Progress, Slots, Verdict, Why};
+use super::facts::{Action, Config, Grant, JobFacts, MAX_GRANTS, Next, Past, Progress, Slots, Verdict, Why};
 use super::job::{Job, Running, Task};
 use super::late::Late;
 use super::recovery::Hold;
 use super::share::Shares;
+use super::turns::Turns;
 use super::workers::Workers;
 use crate::spec::{Attempt, JobId};
 
@@ -28,6 +29,7 @@ pub struct Scheduler {
     pub(super) absent: BTreeMap<NodeNumber, Duration>,
     pub(super) hold: Option<Hold>,
     pub(super) late: Late,
+    pub(super) turns: Turns,
     pub(super) actions: Vec<Action>,
 }
 
@@ -44,6 +46,7 @@ impl Scheduler {
             absent: BTreeMap::new(),
             hold: None,
             late: Late::default(),
+            turns: Turns::default(),
             actions: Vec::new(),
         }
     }
@@ -80,6 +83,14 @@ impl Scheduler {
         self.reindex(id);
     }
 
+    /// What the log has of a task that failed under another master.
+    pub fn failed_before(&mut self, id: JobId, past: Past) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.failed_before(past);
+        }
+        self.reindex(id);
+    }
+
     /// Starts nothing more of a job; what runs goes on.
     pub fn halt(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -91,6 +102,7 @@ impl Scheduler {
     /// Forgets a job; what runs of it is cancelled.
     pub fn cancel(&mut self, id: JobId) {
         let Some(mut job) = self.jobs.remove(&id) else { return };
+        self.turns.served(id);
         let (user, need, priority) = (job.user, job.need(), job.facts.priority);
         let open: Vec<u64> = job.tasks().map(|(index, _)| index).collect();
         for index in open {
@@ -127,10 +139,16 @@ impl Scheduler {
         self.release_hold(now);
         let mut grants = Vec::new();
         let Some(worker) = self.workers.heard(node, now) else { return grants };
-        let mut room = worker.room(free);
+        let (mut room, whole) = (worker.room(free), worker.slots);
         while grants.len() < limit.min(MAX_GRANTS) {
             let Some((id, index, backup)) = self.choose(node, room, now) else { break };
             if backup && !at_once {
+                break;
+            }
+            if let Some(larger) = self.larger(room, whole, node, now)
+                && larger != id
+                && self.turns.passes_over(larger, node, now)
+            {
                 break;
             }
             let Some(grant) = self.grant(id, index, node, backup, now) else { break };
@@ -177,7 +195,7 @@ impl Scheduler {
                 self.reindex(attempt.job);
                 Next::Commit
             }
-            Verdict::Failed if stopped.is_some() => self.failed(node, attempt, now),
+            Verdict::Failed if stopped.is_some() || job.is_news(attempt) => self.failed(node, attempt, now),
             Verdict::Lost if stopped.is_some() => {
                 if self.lost(node, attempt, now) {
                     Next::Again
@@ -256,6 +274,13 @@ impl Scheduler {
         }
     }
 
+    /// The job whose turn it is, and for which there is no room.
+    fn larger(&self, room: Slots, whole: Slots, node: NodeNumber, now: Duration) -> Option<JobId> {
+        let alone = self.workers.count() == 1;
+        let wants = |id: JobId| self.jobs.get(&id).is_some_and(|job| job.choose(node, alone, now).is_some());
+        self.shares.without_room(room, whole, wants)
+    }
+
     fn grant(
         &mut self,
         id: JobId,
@@ -272,6 +297,7 @@ impl Scheduler {
         let attempt = self.jobs.get_mut(&id)?.start(id, index, node, backup, now);
         self.workers.take(node, attempt, need, now);
         self.shares.charge(user, need);
+        self.turns.served(id);
         if backup {
             self.late.granted(id, index, need);
         }
@@ -394,6 +420,9 @@ impl Scheduler {
             return;
         }
         job.indexed = ready;
+        if !ready {
+            self.turns.served(id);
+        }
         if ready {
             self.shares.ready(job.user, job.facts.priority, job.need(), id);
         } else {

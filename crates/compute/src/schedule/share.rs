@@ -164,6 +164,24 @@ impl Shares {
         None
     }
 
+    /// The job whose turn it is on a worker of `whole` slots, if there is no
+    /// room for it now.
+    pub fn without_room(&self, room: Slots, whole: Slots, accept: impl Fn(JobId) -> bool) -> Option<JobId> {
+        for level in self.levels.values() {
+            for (_, user) in &level.order {
+                let needs = level.ready.get(user).into_iter().flatten();
+                let fitting = needs.filter(|(need, _)| whole.fits(**need));
+                let first = fitting
+                    .filter_map(|(need, jobs)| Some((*jobs.iter().find(|job| accept(**job))?, need)))
+                    .min();
+                if let Some((job, need)) = first {
+                    return (!room.fits(*need)).then_some(job);
+                }
+            }
+        }
+        None
+    }
+
     fn change(&mut self, id: UserId, change: impl FnOnce(&mut User)) {
         let Some(user) = self.users.get_mut(&id) else { return };
         change(user);

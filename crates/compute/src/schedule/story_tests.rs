@@ -1,5 +1,6 @@
 //! One story per promise, in the order in which a user would ask.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use trine_types::NodeNumber;
@@ -53,6 +54,39 @@ fn beat(scheduler: &mut Scheduler, nodes: &[NodeNumber], now: Duration) -> Vec<A
         scheduler.heard(*node, now);
     }
     scheduler.tick(now)
+}
+
+#[test]
+fn small_tasks_leave_room_for_a_large_one_in_the_end() {
+    let mut scheduler = Scheduler::new(Config { backups: false, ..Config::default() });
+    let whole = Slots::cores(2, 0);
+    for node in [A, B] {
+        scheduler.worker_up(node, whole, secs(0));
+    }
+    for (job, need) in [(JobId(1), CORE), (JobId(2), whole)] {
+        scheduler.add_job(job, JobFacts { need, user: format!("{job}"), ..facts() });
+        scheduler.add_tasks(job, 0, 1_000);
+    }
+    // Small tasks end one by one: no worker has two free cores by itself.
+    let mut running: BTreeMap<NodeNumber, VecDeque<Attempt>> = BTreeMap::new();
+    for step in 0..100_u64 {
+        let now = Duration::from_millis(step * 100);
+        for node in [A, B] {
+            let here = running.entry(node).or_default();
+            if let Some(ended) = here.pop_front() {
+                scheduler.finished(node, ended, Verdict::Done, secs(1), now);
+            }
+            let free = whole.minus(Slots::cores(here.len() as u64, 0));
+            for grant in scheduler.pull(node, free, 8, now) {
+                if grant.attempt.job == JobId(2) {
+                    assert!((30..35).contains(&step), "{step}");
+                    return;
+                }
+                here.push_back(grant.attempt);
+            }
+        }
+    }
+    panic!("small tasks took every core that was free");
 }
 
 #[test]

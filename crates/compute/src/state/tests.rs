@@ -40,7 +40,7 @@ pub(crate) fn append(rows: &Arc<dyn Keyspace>, to: JobId, count: u32) -> Result<
 }
 
 fn returned(job: JobId, index: u64, success: bool) -> Returned {
-    Returned { job, index, success, result: Bytes::from(format!("{index} {success}")) }
+    Returned { job, index, success, result: Bytes::from(format!("{index} {success}")), again: None }
 }
 
 fn commit_of(rows: &Arc<dyn Keyspace>, results: Vec<Returned>) -> Vec<Committed> {
@@ -52,6 +52,19 @@ fn commit_of(rows: &Arc<dyn Keyspace>, results: Vec<Returned>) -> Vec<Committed>
 
 fn phase(rows: &Arc<dyn Keyspace>, job: JobId) -> Phase {
     progress(&**rows, job).expect("decodes").expect("there").phase
+}
+
+#[test]
+fn jobs_that_are_over_for_long_are_found_part_by_part() {
+    let rows = rows();
+    let jobs = [(); 3].map(|()| create(&rows, JobSpec::default()));
+    for job in [jobs[0], jobs[2]] {
+        run(&rows, Command::Cancel { job }).expect("cancelled");
+    }
+    let found = |from, before_ms| ended_before(&*rows, from, before_ms, 2).expect("reads");
+    assert_eq!(found(JobId(0), 8), (vec![jobs[0]], jobs[2]));
+    assert_eq!(found(jobs[2], 8), (vec![jobs[2]], JobId(0)));
+    assert_eq!(found(JobId(0), 7).0, [], "not yet");
 }
 
 #[test]
