@@ -33,6 +33,10 @@ pub enum Property {
     InOrder,
     /// Nodes know what others want, and what is wanted arrives.
     Interest,
+    /// What was acknowledged is there: jobs, tasks, results.
+    Durable,
+    /// What was given up does not count, and does not run on.
+    Fenced,
     /// What the scenario itself promises.
     Scenario,
 }

@@ -54,6 +54,9 @@ impl Kind {
         if job.scenario == Scenario::Messages {
             return run_job(job, Meshed::default);
         }
+        if job.scenario == Scenario::Jobs {
+            return run_job(job, Whole::that_execute);
+        }
         match self.of_seed(job.seed) {
             Self::Bare => run_job(job, || Bare),
             Self::Whole | Self::Both => run_job(job, Whole::default),
@@ -99,6 +102,11 @@ mod tests {
     #[test]
     fn a_seed_of_whole_nodes_runs_the_same_way_twice() {
         repeats(Kind::Whole, Scenario::Register, 3);
+    }
+
+    #[test]
+    fn a_seed_of_nodes_that_execute_runs_the_same_way_twice() {
+        repeats(Kind::Bare, Scenario::Jobs, 3);
     }
 
     #[test]

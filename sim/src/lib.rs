@@ -14,6 +14,7 @@
 //! | [`invariant`] | Raft's properties, one file each |
 //! | [`scenario`] | what the clients do and what must hold after |
 //! | [`bare`], [`whole`], [`meshed`], [`kind`] | the kinds of node |
+//! | [`jobs`] | what whole nodes execute, and whether each task ran as promised |
 //! | [`planted`] | bugs that must be found |
 //! | [`members`] | failure detection with thousands of members |
 //! | [`schedule`] | the scheduler of jobs with thousands of workers |
@@ -31,6 +32,7 @@ pub mod history;
 pub mod host;
 pub mod invariant;
 pub mod job;
+pub mod jobs;
 pub mod kind;
 pub mod linear;
 pub mod members;

@@ -42,8 +42,8 @@ struct Options {
     /// unless --scenario is given).
     #[arg(long)]
     seed: Option<u64>,
-    /// Run only this scenario: register, counter, failover, membership or
-    /// messages.
+    /// Run only this scenario: register, counter, failover, membership,
+    /// messages or jobs.
     #[arg(long)]
     scenario: Option<Scenario>,
     /// What runs as a node: whole nodes, or replication alone.

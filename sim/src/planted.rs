@@ -85,6 +85,21 @@ pub const BUGS: &[Bug] = &[
         Scenario::Messages,
         "what waits for another node leaves newest first",
     ),
+    bug(
+        trine_compute::planted::RANGE_LOST,
+        Scenario::Jobs,
+        "a master forgets the ranges after a job's first",
+    ),
+    bug(
+        trine_compute::planted::RESULT_COMMITTED_TWICE,
+        Scenario::Jobs,
+        "a second result of a task is committed, too",
+    ),
+    bug(
+        trine_compute::planted::STALE_ATTEMPT_COUNTS,
+        Scenario::Jobs,
+        "the master commits the result of an attempt that it had given up",
+    ),
 ];
 
 /// Whether this build has the bugs in it.

@@ -22,26 +22,30 @@ pub enum Scenario {
     Membership,
     /// Programs publish, subscribe, ask and answer on all nodes.
     Messages,
+    /// Clients submit jobs, cancel some and read results; workers execute.
+    Jobs,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Register, Self::Counter, Self::Failover, Self::Membership, Self::Messages];
+    pub const ALL: [Self; 6] =
+        [Self::Register, Self::Counter, Self::Failover, Self::Membership, Self::Messages, Self::Jobs];
 
     /// Those that need nothing but the store, and take turns, seed by seed.
     pub const OF_THE_STORE: [Self; 4] = [Self::Register, Self::Counter, Self::Failover, Self::Membership];
 
-    /// Of this many seeds, the last one is about messages.
-    const MESSAGES_EVERY: u64 = 10;
+    /// Of this many seeds, the last one is about messages, and the middle one
+    /// about jobs.
+    const TURN: u64 = 10;
 
     /// The scenario of `seed` in a run over all scenarios.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
-        if seed % Self::MESSAGES_EVERY == Self::MESSAGES_EVERY - 1 {
-            return Self::Messages;
+        match seed % Self::TURN {
+            turn if turn == Self::TURN - 1 => Self::Messages,
+            turn if turn == Self::TURN / 2 => Self::Jobs,
+            _ => Self::OF_THE_STORE[usize::try_from(seed % 4).unwrap_or(0)],
         }
-        Self::OF_THE_STORE[usize::try_from(seed % 4).unwrap_or(0)]
     }
 
     /// Its name on the command line.
@@ -53,6 +57,7 @@ impl Scenario {
             Self::Failover => "failover",
             Self::Membership => "membership",
             Self::Messages => "messages",
+            Self::Jobs => "jobs",
         }
     }
 }

@@ -120,4 +120,12 @@ pub trait System: Sized + 'static {
     fn messages(world: &mut World<Self>) -> Result<Summary, Failure> {
         Err(world.failure(Property::Scenario, "nodes of this kind exchange no messages"))
     }
+
+    /// Lets clients submit jobs to nodes that execute, while faults strike.
+    ///
+    /// # Errors
+    /// The first violated property; nodes without workers violate `Scenario`.
+    fn jobs(world: &mut World<Self>) -> Result<Summary, Failure> {
+        Err(world.failure(Property::Scenario, "nodes of this kind execute nothing"))
+    }
 }

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use trine::node::{Node, NodeParts as Wiring, Tuning};
 use trine::topology::REDIS_DOOR;
 use trine_cluster::{ClusterConfig, Directory, Doors, Settings, membership};
+use trine_compute::Compute;
+use trine_compute::body::Hands;
 use trine_database::resp::Value;
 use trine_storage::{Disk, Driver, WalConfig, Workers};
 use trine_transport::{EndpointConfig, Ticket, Transport};
@@ -23,8 +25,11 @@ use crate::bare::{log_view, view};
 use crate::door::{Answer, Door, Request};
 use crate::failure::{Failure, Property};
 use crate::hardware::Hardware;
+use crate::jobs::outside::Outside;
+use crate::jobs::story;
 use crate::random::{Rng, SeededEntropy};
 use crate::scenario::load;
+use crate::scenario::phases::Summary;
 use crate::system::{EntryView, NodeParts, Observe, ReplicaView, Running, System};
 use crate::world::World;
 
@@ -42,12 +47,36 @@ const JOIN_PAUSE: Duration = Duration::from_millis(200);
 pub struct Whole {
     // A lock because nodes that boot read it; only one thread ever holds it.
     ticket: Arc<Mutex<Option<Ticket>>>,
+    /// Where tasks execute; `None`: nodes execute nothing.
+    outside: Option<Outside>,
+}
+
+impl Whole {
+    /// Nodes that are workers.
+    #[must_use]
+    pub fn that_execute() -> Self {
+        Self { outside: Some(Outside::default()), ..Self::default() }
+    }
+
+    /// Where the tasks of this world execute.
+    #[must_use]
+    pub fn outside(&self) -> Option<Outside> {
+        self.outside.clone()
+    }
 }
 
 /// A running whole node.
 #[derive(Clone)]
 pub struct WholeDoor {
     node: Node,
+}
+
+impl WholeDoor {
+    /// Jobs, through this node.
+    #[must_use]
+    pub fn compute(&self) -> Compute {
+        self.node.compute.clone()
+    }
 }
 
 fn settings() -> Settings {
@@ -107,6 +136,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
     let has_run = disk.open("node/start", false).is_ok();
     let transport: Arc<dyn Transport> = parts.transport.clone();
     belong(&mut directory, &transport, &system, &parts).await?;
+    let hands = system.outside.as_ref().map_or_else(Hands::none, |outside| outside.hands(parts.number.0));
     let (trust, _) = watch::channel(membership::trust(&directory).map_err(text)?);
     let node = Node::start(Wiring {
         directory,
@@ -132,7 +162,7 @@ async fn start(system: Whole, parts: NodeParts) -> Result<Running<WholeDoor>, St
             replication: trine_replication::Config::small(),
             cluster: settings(),
             database: trine_database::Config::default(),
-            hands: trine_compute::body::Hands::none(),
+            hands,
         },
     })
     .await
@@ -325,5 +355,9 @@ impl System for Whole {
 
     fn boot(&self, parts: NodeParts) -> BoxFuture<'static, Result<Running<WholeDoor>, String>> {
         start(self.clone(), parts).boxed()
+    }
+
+    fn jobs(world: &mut World<Self>) -> Result<Summary, Failure> {
+        story::run(world)
     }
 }

@@ -17,7 +17,9 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn stopped(&self) -> bool {
+    /// Whether it has ended.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -31,6 +31,7 @@ pub fn run<S: System>(scenario: Scenario, world: &mut World<S>) -> Result<Summar
         Scenario::Failover => failover(world),
         Scenario::Membership => membership(world),
         Scenario::Messages => S::messages(world),
+        Scenario::Jobs => S::jobs(world),
     }
 }
 
