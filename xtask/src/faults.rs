@@ -6,6 +6,7 @@
 //! | [`cluster`] | three `trine start` processes, joined by tickets |
 //! | [`load`] | writers that remember what they were told, and the audit of it |
 //! | [`interest`] | what nodes know of each other's subscriptions while a link is cut, and after |
+//! | [`tasks`] | worker, master and client of jobs at every state of a task |
 //! | [`strangers`] | whom nodes write to: nobody but each other |
 
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub(crate) mod cluster;
 pub(crate) mod interest;
 mod load;
 pub(crate) mod strangers;
+pub(crate) mod tasks;
 
 use cluster::Cluster;
 use load::{Load, Probe};

@@ -1,4 +1,5 @@
-//! Three `trine start` processes, each on a host of its own, joined by tickets.
+//! Three `trine start` processes, each on a host of its own with files of its
+//! own, joined by tickets.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,11 @@ use crate::servers::{Server, ask, folder, wait_for};
 pub(crate) const NODES: usize = 3;
 /// How long a cluster may take to be whole again, log and snapshots included.
 const WHOLE_LIMIT: Duration = Duration::from_mins(1);
+
+/// Hides the files of all hosts but one: in the node's own mount namespace
+/// (`ip netns exec` makes it) nothing else is mounted where they are.
+const ALONE: &str = "mount --make-rprivate / && cd \"$1\" && mount -t tmpfs none \"$0\" && mkdir \"$1\" \
+                     && mount --no-canonicalize --bind . \"$1\" && cd / && shift && exec \"$@\"";
 
 /// The cluster; all gone when dropped.
 pub(crate) struct Cluster {
@@ -40,7 +46,7 @@ impl Cluster {
         for n in 2..=NODES {
             let ticket = cluster.ask(1, &["ticket", "--json"])?;
             let ticket = ticket["ticket"].as_str().unwrap_or_default().to_owned();
-            let path = cluster.folder.path().join(format!("ticket{n}"));
+            let path = cluster.host(n)?.join("ticket");
             std::fs::write(&path, ticket).map_err(Trouble::at("ticket"))?;
             let node = cluster.node(n, Some(&path))?;
             cluster.nodes.push(node);
@@ -52,12 +58,20 @@ impl Cluster {
 
     /// Where node `n` keeps its data.
     pub(crate) fn data(&self, n: usize) -> PathBuf {
-        self.folder.path().join(format!("node{n}"))
+        self.folder.path().join(format!("host{n}")).join("data")
+    }
+
+    /// The only folder of all hosts' that host `n` sees.
+    fn host(&self, n: usize) -> Result<PathBuf, Trouble> {
+        let host = self.folder.path().join(format!("host{n}"));
+        std::fs::create_dir_all(&host).map_err(Trouble::at(host.display().to_string()))?;
+        Ok(host)
     }
 
     fn node(&self, n: usize, ticket: Option<&Path>) -> Result<Server, Trouble> {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.hosts.name(n)]).arg(&self.trine).arg("start");
+        command.args(["netns", "exec", &self.hosts.name(n), "sh", "-c", ALONE]);
+        command.arg(self.folder.path()).arg(self.host(n)?).arg(&self.trine).arg("start");
         command.arg("--data").arg(self.data(n));
         command.args(["--name", &format!("node{n}"), "--redis", "127.0.0.1:6379"]);
         command.args(["--peer", &format!("{}:16379", address(n))]);
