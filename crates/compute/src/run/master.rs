@@ -28,7 +28,7 @@ const COMMITS_UNDER_WAY: usize = 4;
 
 /// A leader that has not heard of a majority for so long is not the master: by
 /// then another one may be, and what this one's worker runs is given away.
-const CUT_OFF: Duration = Duration::from_secs(1);
+const CUT_OFF: Duration = Duration::from_millis(500);
 
 /// Pause before results are proposed again that nobody took.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
