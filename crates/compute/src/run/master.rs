@@ -173,8 +173,8 @@ impl Chair {
     /// A leader without followers goes on to believe that it leads.
     fn look_around(&mut self) {
         let replicas = self.shared.meta.borrow().replicas_of(GroupId::JOBS);
-        let suspects = self.shared.replication.suspects();
-        let silent = replicas.iter().filter(|number| suspects.borrow().contains(*number)).count();
+        let suspects = self.suspects.borrow();
+        let silent = replicas.iter().filter(|number| suspects.contains(*number)).count();
         let heard = replicas.len() - silent;
         self.alone = (heard <= silent).then(|| self.alone.unwrap_or_else(Instant::now));
     }
