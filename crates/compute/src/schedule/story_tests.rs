@@ -63,13 +63,17 @@ fn small_tasks_leave_room_for_a_large_one_in_the_end() {
     for node in [A, B] {
         scheduler.worker_up(node, whole, secs(0));
     }
+    let mut running: BTreeMap<NodeNumber, VecDeque<Attempt>> = BTreeMap::new();
     for (job, need) in [(JobId(1), CORE), (JobId(2), whole)] {
         scheduler.add_job(job, JobFacts { need, user: format!("{job}"), ..facts() });
         scheduler.add_tasks(job, 0, 1_000);
+        for node in [A, B] {
+            let grants = scheduler.pull(node, whole, 8, secs(0));
+            running.entry(node).or_default().extend(grants.iter().map(|grant| grant.attempt));
+        }
     }
     // Small tasks end one by one: no worker has two free cores by itself.
-    let mut running: BTreeMap<NodeNumber, VecDeque<Attempt>> = BTreeMap::new();
-    for step in 0..100_u64 {
+    for step in 1..100_u64 {
         let now = Duration::from_millis(step * 100);
         for node in [A, B] {
             let here = running.entry(node).or_default();
