@@ -564,7 +564,9 @@ impl Master {
         while batch.len() < MAX_COMMIT_RESULTS && bytes < MAX_COMMIT_BYTES {
             let Some(pending) = self.pending.pop_front() else { break };
             bytes += pending.returned.result.len();
-            self.chronicle.departs(pending.returned.job);
+            if pending.returned.again.is_none() {
+                self.chronicle.departs(pending.returned.job);
+            }
             batch.push(pending);
         }
         batch
@@ -574,9 +576,11 @@ impl Master {
     /// them may let go.
     pub(crate) fn committed(&mut self, batch: &[Pending]) {
         for pending in batch {
-            let Returned { job, index, success, .. } = pending.returned;
-            let spec = self.jobs.get(&job).map(|entry| &entry.about);
-            self.chronicle.arrived((job, spec), success, index);
+            let Returned { job, index, success, again, .. } = pending.returned;
+            if again.is_none() {
+                let spec = self.jobs.get(&job).map(|entry| &entry.about);
+                self.chronicle.arrived((job, spec), success, index);
+            }
             if let Some((node, attempt)) = pending.holder {
                 self.committing.remove(&attempt);
                 self.settle(node, attempt);
