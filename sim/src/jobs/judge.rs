@@ -11,7 +11,7 @@ use super::outside::{End, Execution};
 use crate::failure::{Held, Property};
 
 /// A lost worker is not the task's fault; so often in a row it is.
-const LOSSES: usize = 5;
+const LOSSES: u64 = 5;
 
 /// A job as the group has it at the end.
 #[derive(Debug, Clone)]
@@ -103,8 +103,8 @@ impl Evidence<'_> {
             }
             // Its node was cut off or ended, again and again.
             Outcome::Lost => {
-                let tried = self.of(job, result.index).count();
-                held(self.faults as usize + tried >= LOSSES, Property::Fenced, what)
+                let tried = self.of(job, result.index).count() as u64;
+                held(self.faults + tried >= LOSSES, Property::Fenced, what)
             }
             _ => Err((Property::Fenced, what())),
         }

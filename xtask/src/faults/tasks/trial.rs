@@ -20,11 +20,11 @@ const LEASE: Duration = Duration::from_millis(1_500);
 /// What tasks may need to get to where the fault strikes.
 const REACH: Duration = Duration::from_secs(15);
 /// What all tasks may need to end, with a new master.
-const END: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_mins(1);
 /// Looking at all processes of a busy machine takes its time, too.
 const SLACK: Duration = Duration::from_millis(500);
 /// How long a client may need to end once it can.
-const CLIENT: Duration = Duration::from_secs(60);
+const CLIENT: Duration = Duration::from_mins(1);
 /// Bytes of the input that is staged: enough to be met on its way.
 const STAGED: usize = 192 * 1024 * 1024;
 
