@@ -184,8 +184,8 @@ fn cut_off(world: &mut World<Whole>, cast: &Cast) -> Result<(), Failure> {
         return Err(world.failure(Property::Fenced, detail));
     }
     world.run_for((began_ms + CUT_MS).saturating_sub(world.time.now_ms()))?;
-    let mut canceller = Submitter::new(world.client(502), cast.book.clone());
-    let cancelled = async move { canceller.cancel(job).await };
+    let mut other = Submitter::new(world.client(502), cast.book.clone());
+    let cancelled = async move { other.cancel(job).await };
     let cancelled = world.finish(phases::HEAL_MS, Property::Heals, "a cancellation", cancelled)?;
     cancelled.map_err(|refused| world.failure(Property::SaneAnswers, refused.to_string()))?;
     if !world.run_until(2 * LEASE_MS, |_| outside.running().is_empty())? {
