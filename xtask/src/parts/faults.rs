@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use crate::command::Trouble;
-use crate::faults::tasks::{self, Seen};
 use crate::faults::{Fault, trials};
 use crate::parts::{Count, Part};
 
@@ -41,20 +40,6 @@ impl Part for Faults {
             };
             total.add(&count);
         }
-        match tasks::some() {
-            Ok(seen) => seen.iter().for_each(|seen| total.add(&judged(seen))),
-            Err(trouble) => total.add(&Count::one(false, format!("tasks under faults: {trouble}"))),
-        }
         Ok(total)
     }
-}
-
-/// One trial of jobs as a check.
-fn judged(seen: &Seen) -> Count {
-    let elsewhere = seen.elsewhere.map_or_else(String::new, |took| format!(", elsewhere after {took:.2?}"));
-    let mut report = format!("{}{elsewhere}", seen.name());
-    for line in seen.wrong.iter().chain(&seen.left) {
-        let _ = write!(report, "\n  {line}");
-    }
-    Count::one(seen.wrong.is_empty() && seen.left.is_empty(), report)
 }
