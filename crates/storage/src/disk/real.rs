@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 
@@ -16,7 +17,18 @@ const LOCK_NAME: &str = "lock";
 /// Zeros are written in pieces of this many bytes.
 const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Zeros are synced in pieces, so that they never pile up before the log's
+/// Writes past the page cache begin and end at multiples of this, in the file
+/// and in memory.
+const ALIGNMENT: usize = 4096;
+
+/// Longer writes past the page cache are cut into pieces of this many bytes.
+const DIRECT_BYTES: usize = 256 * 1024;
+
+/// A file keeps a buffer of this many bytes for the next write; a larger one
+/// is given back.
+const KEPT_BYTES: usize = 64 * 1024 + ALIGNMENT;
+
+/// Zeros in the page cache are synced in pieces, so that they never pile up before the log's
 /// own syncs.
 const SYNC_EVERY_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -95,7 +107,7 @@ impl Disk for RealDisk {
         }
         let file =
             OpenOptions::new().read(true).write(true).create(create).truncate(false).open(self.path(name))?;
-        Ok(Box::new(RealFile { file }))
+        Ok(Box::new(RealFile { file, direct: OnceLock::new() }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -138,6 +150,77 @@ impl Disk for RealDisk {
 
 struct RealFile {
     file: File,
+    /// Opened by the first write that can use it; `None`: it cannot be.
+    direct: OnceLock<Option<Direct>>,
+}
+
+impl RealFile {
+    fn direct(&self) -> Option<&Direct> {
+        self.direct.get_or_init(|| Direct::open(&self.file)).as_ref()
+    }
+}
+
+/// A second handle to a file, for writes past the page cache. What is written
+/// once, synced at once and rarely read, costs half as much processor time so,
+/// and its sync need not look for it.
+struct Direct {
+    file: File,
+    /// Where what is written is aligned. A file has one writer, so that nobody
+    /// waits for the lock.
+    buffer: Mutex<Vec<u8>>,
+}
+
+impl Direct {
+    /// `None` if the file system does not know such writes.
+    #[cfg(target_os = "linux")]
+    fn open(file: &File) -> Option<Self> {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
+        // By this name it is the same file, whatever it was renamed to.
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(name).ok()?;
+        Some(Self { file, buffer: Mutex::default() })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open(_: &File) -> Option<Self> {
+        None
+    }
+
+    /// Writes `bytes` bytes from `offset` on, which `fill` puts into the buffer
+    /// piece by piece. `InvalidInput`: the file system does not like it.
+    fn write(&self, offset: u64, bytes: u64, fill: impl Fn(u64, &mut [u8])) -> io::Result<()> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = usize::try_from(bytes).map_or(DIRECT_BYTES, |bytes| bytes.min(DIRECT_BYTES));
+        if buffer.len() < most + ALIGNMENT {
+            *buffer = vec![0; most + ALIGNMENT];
+        }
+        let first = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let mut done = 0;
+        while done < bytes {
+            let piece = usize::try_from(bytes - done).map_or(most, |left| left.min(most));
+            let aligned = &mut buffer[first..first + piece];
+            fill(done, aligned);
+            self.file.write_all_at(aligned, offset + done)?;
+            done += piece as u64;
+        }
+        if buffer.len() > KEPT_BYTES {
+            *buffer = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a write of so many bytes from there on may pass the page cache.
+fn is_aligned(offset: u64, bytes: u64) -> bool {
+    bytes > 0 && offset.is_multiple_of(ALIGNMENT as u64) && bytes.is_multiple_of(ALIGNMENT as u64)
+}
+
+/// `Some` unless the file system turned out not to like such writes.
+fn taken(written: io::Result<()>) -> Option<io::Result<()>> {
+    Some(written).filter(|written| !matches!(written, Err(e) if e.kind() == io::ErrorKind::InvalidInput))
 }
 
 /// Takes space for the first `bytes` of `file`; false where the file system
@@ -158,6 +241,18 @@ fn reserve(_: &File, _: u64) -> io::Result<bool> {
 
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let bytes = data.len() as u64;
+        if is_aligned(offset, bytes)
+            && let Some(direct) = self.direct()
+        {
+            let copy = |done: u64, aligned: &mut [u8]| {
+                let from = usize::try_from(done).unwrap_or(data.len());
+                aligned.copy_from_slice(&data[from..from + aligned.len()]);
+            };
+            if let Some(written) = taken(direct.write(offset, bytes, copy)) {
+                return written;
+            }
+        }
         self.file.write_all_at(data, offset)
     }
 
@@ -174,6 +269,12 @@ impl DiskFile for RealFile {
         // written; then write real zeros, because writes into merely reserved
         // extents cost a metadata update in each fdatasync.
         reserve(&self.file, bytes)?;
+        if is_aligned(0, bytes)
+            && let Some(direct) = self.direct()
+            && let Some(written) = taken(direct.write(0, bytes, |_, aligned| aligned.fill(0)))
+        {
+            return written.and_then(|()| self.file.set_len(bytes));
+        }
         let zeros = vec![0; ZERO_CHUNK_BYTES];
         let mut offset = 0;
         while offset < bytes {
@@ -196,6 +297,9 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        match self.direct.get() {
+            Some(Some(direct)) => direct.file.sync_data(),
+            _ => self.file.sync_data(),
+        }
     }
 }

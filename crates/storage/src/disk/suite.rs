@@ -61,6 +61,26 @@ fn listing_is_sorted_and_of_one_directory() {
 }
 
 #[test]
+fn blocks_and_odd_pieces_meet_in_one_file() {
+    with_twins(|disk| {
+        let file = disk.open("wal/mixed", true).expect("create");
+        file.zero_fill(1024 * 1024).expect("fill");
+        let mut model = vec![0; 1024 * 1024];
+        let pieces = [(0, 600 * 1024), (100, 50), (4096, 8192), (8190, 4096), (4096, 4096), (512 * 1024, 16)];
+        for (number, (offset, bytes)) in (1_u8..).zip(pieces) {
+            let data = vec![number; bytes];
+            file.write_at(offset as u64, &data).expect("write");
+            model[offset..offset + bytes].copy_from_slice(&data);
+            file.sync().expect("sync");
+            let mut around = vec![0; 32 * 1024];
+            file.read_at(0, &mut around).expect("read");
+            assert!(around == model[..32 * 1024], "after piece {number}");
+        }
+        assert!(read(&*disk, "wal/mixed") == model);
+    });
+}
+
+#[test]
 fn zero_fill_allocates_and_overwrites() {
     with_twins(|disk| {
         let file = disk.open("z", true).expect("create");
