@@ -1,6 +1,7 @@
 //! One connection: read, begin commands, write replies in order.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -116,6 +117,11 @@ impl Connection {
     ) -> io::Result<()> {
         let mut shutdown = self.database.shutdown();
         let client = self.state.client().clone();
+        // Made once: to wait for them anew for each command would cost four
+        // turns at locks that all connections share.
+        let mut killed = pin!(client.killed());
+        let mut told = false;
+        let mut down = pin!(async { shutdown.wait_for(|down| *down).await.is_ok() });
         loop {
             let unread = self.begin_and_drain();
             if self.closing && self.pipeline.is_empty() && self.output.is_empty() {
@@ -128,8 +134,8 @@ impl Connection {
             }
             tokio::select! {
                 biased;
-                () = client.killed() => return Ok(()),
-                _ = shutdown.wait_for(|down| *down), if !self.closing => self.closing = true,
+                () = killed.as_mut() => return Ok(()),
+                _ = down.as_mut(), if !told && !self.closing => (self.closing, told) = (true, true),
                 finished = self.pipeline.next() => {
                     self.pipeline.finish(finished);
                     while let Some(finished) = self.pipeline.next().now_or_never() {
