@@ -25,6 +25,8 @@ pub mod interpreter;
 pub mod payload;
 pub mod pool;
 pub mod run;
+#[cfg(test)]
+mod worker_tests;
 
 pub use body::{Functions, Settings};
 pub use pool::{Call, Interpreters, Place};

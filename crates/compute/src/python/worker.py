@@ -15,7 +15,6 @@ sys.path[:] = [entry for entry in sys.path if entry]
 
 
 def _trine_serve():
-    import fcntl
     import json
     import os
     import pickle
@@ -49,20 +48,32 @@ def _trine_serve():
     os.dup2(nothing, 0)
     os.close(nothing)
     reader = channel.makefile("rb", 64 * 1024)
-    # While a task runs nothing comes in, so that a signal on this socket says
-    # that the node may be gone. It may also be late: the kernel tells of a frame
-    # after it can be read, and a busy machine may do something else in between.
-    # Hence the look at the socket before the whole process group is ended.
-    hung_up = select.poll()
-    hung_up.register(channel, 0)
+    def watch():
+        """Ends the whole process group when the node is gone, whatever runs then.
 
-    def look(*_):
-        if hung_up.poll(0):
-            os.killpg(0, signal.SIGKILL)
+        By a process of its own that no call can hold up, and that is no child
+        of this one. It must not outlive this one either: it has its socket open.
+        """
+        living, held = os.pipe()
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            os.close(living)
+            return
+        try:
+            if os.fork() == 0:
+                os.close(held)
+                os.dup2(0, 1)
+                os.dup2(0, 2)
+                closed = select.poll()
+                closed.register(channel, 0)
+                closed.register(living, 0)
+                if any(fd == channel.fileno() for fd, _ in closed.poll()):
+                    os.killpg(0, signal.SIGKILL)
+        finally:
+            os._exit(0)
 
-    signal.signal(signal.SIGIO, look)
-    fcntl.fcntl(channel, fcntl.F_SETOWN, os.getpid())
-    quiet = fcntl.fcntl(channel, fcntl.F_GETFL)
+    watch()
 
     def gone():
         os._exit(0)
@@ -222,9 +233,7 @@ def _trine_serve():
         pickled_arguments = payload[begin + function_length :]
         if not obtain(digests):
             continue
-        fcntl.fcntl(channel, fcntl.F_SETFL, quiet | os.O_ASYNC)
         reply = call(flags & CHUNK, session, pickled_function, pickled_arguments)
-        fcntl.fcntl(channel, fcntl.F_SETFL, quiet)
         flush()
         counts["tasks"] += 1
         retiring = bool(limit) and counts["tasks"] >= limit or reply[0] == b"I"

@@ -106,15 +106,6 @@ async fn a_function_that_ends_its_interpreter_tells_how() {
     assert_eq!(fresh.outcome, Outcome::Value);
 }
 
-/// The kernel tells of a frame after it can be read: such a signal may come when
-/// the call is under way.
-#[tokio::test]
-async fn a_late_signal_about_the_socket_ends_nothing() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
-    let signalled = ended(&pool, &calls(dir.path(), "os", "system", "S'kill -IO $PPID'\n")).await;
-    assert_eq!((signalled.outcome, pool.idle()), (Outcome::Value, 1));
-}
-
 #[tokio::test]
 async fn a_call_that_is_dropped_takes_its_process_group_with_it() {
     let (dir, pool) = (folder(), Interpreters::new("n1"));
