@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trine_types::NodeNumber;
 
-use crate::spec::{BadSpec, Halt, JobId, JobSpec};
+use crate::spec::{BadSpec, Halt, JobId, JobSpec, Waited};
 
 /// Something to put in the log of `jobs`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub enum Command {
     Close {
         /// Which job.
         job: JobId,
+        /// How long its ranges took to become durable, as far as the node
+        /// knows that was asked to close it.
+        submitted: Waited,
     },
     /// Results that workers have returned.
     Commit {
@@ -44,6 +47,13 @@ pub enum Command {
     Cancel {
         /// Which job.
         job: JobId,
+    },
+    /// How long a job's results waited to be committed, at one master.
+    Account {
+        /// Which job.
+        job: JobId,
+        /// From the result's arrival until it was durable.
+        committed: Waited,
     },
     /// Remove a job that is over, with tasks and results; a part at a time.
     Forget {
@@ -226,6 +236,12 @@ pub struct Progress {
     pub bytes: u64,
     /// When it ends early.
     pub halt: Option<Halt>,
+    /// From a request with tasks until they were durable.
+    #[serde(default)]
+    pub submitted: Waited,
+    /// From a result's arrival at the master until it was durable.
+    #[serde(default)]
+    pub committed: Waited,
     /// Grows with each change of any job.
     pub revision: u64,
 }

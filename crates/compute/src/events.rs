@@ -264,6 +264,7 @@ impl Chronicle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Waited;
 
     fn text(events: &[Event]) -> Vec<String> {
         let line = |event: &Event| format!("{} {}", event.subject, String::from_utf8_lossy(&event.payload));
@@ -328,6 +329,8 @@ mod tests {
             ended_ms: None,
             bytes: 0,
             halt: None,
+            submitted: Waited::default(),
+            committed: Waited::default(),
             revision: 0,
         };
         // The log is seen before the answer of who put the result into it.

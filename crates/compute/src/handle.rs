@@ -1,7 +1,7 @@
 //! [`Compute`]: what other rooms hold to submit jobs and to collect results.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use crate::machine::Applied;
 use crate::messages::{Ask, MAX_DROPPED, PASSING, RunningTask, SERVICE, Told};
 use crate::run;
 use crate::run::shelf::Shelf;
-use crate::spec::{BodyKind, JobId, JobSpec, Resources, TaskResult, TaskSpec};
+use crate::spec::{BodyKind, JobId, JobSpec, Resources, TaskResult, TaskSpec, Waited};
 
 /// How long a submitter is slowed down before it is told so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,8 +40,8 @@ const RESULTS_BYTES: u32 = 1024 * 1024;
 const RESULTS_PAUSE: Duration = Duration::from_millis(50);
 /// How long results are sought before their reader is told.
 const RESULTS_LIMIT: Duration = Duration::from_mins(1);
-/// Jobs of which a handle remembers the kind.
-const REMEMBERED_KINDS: usize = 1_024;
+/// Jobs of which a handle remembers something.
+const REMEMBERED_JOBS: usize = 1_024;
 
 /// What this room stands on.
 pub struct Parts {
@@ -79,7 +79,14 @@ pub(crate) struct Shared {
     pub(crate) shelf: Shelf,
     pub(crate) events: mpsc::Sender<Event>,
     // Touched once per range, by whichever task submits.
-    kinds: Mutex<BTreeMap<JobId, BodyKind>>,
+    known: Mutex<BTreeMap<JobId, Known>>,
+}
+
+/// What a handle remembers of a job that is submitted through it.
+struct Known {
+    kind: BodyKind,
+    /// How long its ranges took to become durable.
+    submitted: Waited,
 }
 
 /// Master and worker on one node, and the way to the master from here. Cheap to
@@ -107,7 +114,7 @@ impl Compute {
             bodies: parts.hands.bodies,
             shelf: parts.hands.shelf,
             events: parts.events,
-            kinds: Mutex::default(),
+            known: Mutex::default(),
         });
         let stop = Arc::new(watch::Sender::new(false));
         run::start(&shared, &stop.subscribe());
@@ -158,15 +165,19 @@ impl Compute {
     }
 
     fn remember(&self, job: JobId, kind: BodyKind) {
-        let mut kinds = self.shared.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if kinds.len() >= REMEMBERED_KINDS {
-            kinds.pop_first();
+        let mut known = self.known();
+        if known.len() >= REMEMBERED_JOBS {
+            known.pop_first();
         }
-        kinds.insert(job, kind);
+        known.insert(job, Known { kind, submitted: Waited::default() });
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<JobId, Known>> {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn kind(&self, job: JobId) -> Result<BodyKind, ComputeError> {
-        let known = self.shared.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned();
+        let known = self.known().get(&job).map(|known| known.kind.clone());
         if let Some(known) = known {
             return Ok(known);
         }
@@ -213,9 +224,13 @@ impl Compute {
             let pinned = now.iter().any(|task| task.pin.is_some());
             let count = u32::try_from(count).map_err(|_| RangeError::Range)?;
             let command = Command::Append { job, after, count, pinned, tasks: encoded };
+            let began = Instant::now();
             let Answer::Appended { first: at } = self.propose(&command).await? else {
                 return Err(codec::DecodeError::Malformed("index of a task").into());
             };
+            if let Some(known) = self.known().get_mut(&job) {
+                known.submitted.add(count.into(), began.elapsed());
+            }
             first.get_or_insert(at);
             after = after.map(|after| after + u64::from(count));
             tasks = later;
@@ -231,7 +246,8 @@ impl Compute {
     /// # Errors
     /// [`ComputeError`]; it may be repeated.
     pub async fn close(&self, job: JobId) -> Result<(), ComputeError> {
-        self.propose(&Command::Close { job }).await.map(drop)
+        let submitted = self.known().get(&job).map(|known| known.submitted).unwrap_or_default();
+        self.propose(&Command::Close { job, submitted }).await.map(drop)
     }
 
     /// What of the job is not done yet shall not be done: running tasks are

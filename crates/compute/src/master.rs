@@ -16,7 +16,7 @@ use crate::events::{Chronicle, Event, Fate};
 use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, Orders, RunningTask};
 use crate::planted;
 use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Verdict, Why};
-use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Stamps, TaskResult, TaskSpec};
+use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Stamps, TaskResult, TaskSpec, Waited};
 use crate::state::{self, RangeRow};
 
 /// Rows that are read at once while following the log.
@@ -63,6 +63,18 @@ struct Worker {
 pub(crate) struct Pending {
     pub(crate) returned: Returned,
     holder: Option<(NodeNumber, Attempt)>,
+    /// When it came.
+    since: Duration,
+}
+
+/// How long the results of a job waited for the log under this master.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waits {
+    committed: Waited,
+    /// Results that still wait.
+    open: u64,
+    /// Nothing more comes.
+    over: bool,
 }
 
 /// The tasks of ranges, cut but not decoded.
@@ -113,6 +125,7 @@ pub(crate) struct Master {
     /// Jobs that shall end with what runs now.
     halting: BTreeSet<JobId>,
     to_cancel: Vec<JobId>,
+    waits: BTreeMap<JobId, Waits>,
     cache: Cache,
     /// What of all this is told to whoever listens.
     chronicle: Chronicle,
@@ -142,6 +155,7 @@ impl Master {
             committing: BTreeSet::new(),
             halting: BTreeSet::new(),
             to_cancel: Vec::new(),
+            waits: BTreeMap::new(),
             cache: Cache::default(),
             chronicle: Chronicle::default(),
         };
@@ -199,7 +213,7 @@ impl Master {
         let Some(progress) = state::progress(view, job)? else { return Ok(()) };
         if progress.phase.is_over() {
             self.tell_end(view, job, progress)?;
-            self.end(job);
+            self.end(job, now);
             return Ok(());
         }
         if !self.jobs.contains_key(&job) {
@@ -275,14 +289,14 @@ impl Master {
     /// Tasks that nobody wants any more: they do not begin, what runs of them is
     /// killed, and that they were cancelled is their result, unless they have
     /// another one.
-    pub(crate) fn drop_tasks(&mut self, job: JobId, tasks: &[u64]) {
+    pub(crate) fn drop_tasks(&mut self, job: JobId, tasks: &[u64], now: Duration) {
         for &index in tasks {
             if self.scheduler.is_open(job, index) {
                 self.scheduler.committed(job, index);
-                self.enqueue(job, &without_run(index, self.me, Outcome::Cancelled), None);
+                self.enqueue(job, &without_run(index, self.me, Outcome::Cancelled), None, now);
             }
         }
-        self.act();
+        self.act(now);
     }
 
     /// What of a job runs where.
@@ -303,15 +317,18 @@ impl Master {
     }
 
     /// The job is over: nothing of it matters any more.
-    fn end(&mut self, job: JobId) {
+    fn end(&mut self, job: JobId, now: Duration) {
         if self.jobs.remove(&job).is_none() {
             return;
+        }
+        if let Some(waits) = self.waits.get_mut(&job) {
+            waits.over = true;
         }
         self.scheduler.cancel(job);
         self.cache.forget(job);
         self.halting.remove(&job);
         self.granted.retain(|attempt, _| attempt.job != job);
-        self.act();
+        self.act(now);
         for worker in self.workers.values_mut().filter(|worker| worker.told.contains(&job)) {
             worker.told.remove(&job);
             worker.orders.over.push(job);
@@ -358,7 +375,7 @@ impl Master {
             .map(|held| schedule::Held { attempt: held.attempt, elapsed: held.elapsed })
             .collect();
         self.scheduler.running(node, &held, now);
-        self.act();
+        self.act(now);
         true
     }
 
@@ -382,10 +399,10 @@ impl Master {
         match self.scheduler.finished(node, attempt, verdict, runtime, now) {
             Next::Commit | Next::GiveUp => {
                 self.committing.insert(attempt);
-                self.enqueue(attempt.job, &result, Some((node, attempt)));
+                self.enqueue(attempt.job, &result, Some((node, attempt)), now);
             }
             Next::Stale if planted::active(planted::STALE_ATTEMPT_COUNTS) => {
-                self.enqueue(attempt.job, &result, Some((node, attempt)));
+                self.enqueue(attempt.job, &result, Some((node, attempt)), now);
             }
             // Its worker keeps it until it counts, whoever is the master then.
             Next::Again if verdict == Verdict::Failed => {
@@ -401,7 +418,16 @@ impl Master {
         range.map(|(_, range)| range.since).unwrap_or_default()
     }
 
-    fn enqueue(&mut self, job: JobId, result: &TaskResult, holder: Option<(NodeNumber, Attempt)>) {
+    fn enqueue(
+        &mut self,
+        job: JobId,
+        result: &TaskResult,
+        holder: Option<(NodeNumber, Attempt)>,
+        since: Duration,
+    ) {
+        if holder.is_some() {
+            self.waits.entry(job).or_default().open += 1;
+        }
         let returned = Returned {
             job,
             index: result.index,
@@ -409,7 +435,7 @@ impl Master {
             result: codec::encode(result),
             again: None,
         };
-        self.pending.push_back(Pending { returned, holder });
+        self.pending.push_back(Pending { returned, holder, since });
     }
 
     /// Puts into the log that a task runs again.
@@ -429,7 +455,7 @@ impl Master {
     /// What is due by time.
     pub(crate) fn tick(&mut self, now: Duration) {
         let actions = self.scheduler.tick(now);
-        self.perform(actions);
+        self.perform(actions, now);
         let lost: Vec<NodeNumber> =
             self.workers.keys().copied().filter(|node| !self.scheduler.knows(*node)).collect();
         for node in lost {
@@ -447,12 +473,12 @@ impl Master {
         }
     }
 
-    fn act(&mut self) {
+    fn act(&mut self, now: Duration) {
         let actions = self.scheduler.take_actions();
-        self.perform(actions);
+        self.perform(actions, now);
     }
 
-    fn perform(&mut self, actions: Vec<Action>) {
+    fn perform(&mut self, actions: Vec<Action>, now: Duration) {
         for action in actions {
             match action {
                 Action::Cancel { node, attempt } => {
@@ -469,7 +495,7 @@ impl Master {
                             Outcome::NotStarted { why: "the node that it is for has no worker".into() }
                         }
                     };
-                    self.enqueue(job, &without_run(index, self.me, outcome), None);
+                    self.enqueue(job, &without_run(index, self.me, outcome), None, now);
                 }
             }
         }
@@ -486,7 +512,7 @@ impl Master {
         while !open.is_empty() && self.scheduler.has_work() {
             open.retain(|&node| self.grant_to(view, node, true, now));
         }
-        self.act();
+        self.act(now);
     }
 
     /// Grants one task; false if the worker gets no more for now.
@@ -520,7 +546,7 @@ impl Master {
                 let why = format!("its range cannot be read: {refusal}");
                 let result = without_run(attempt.index, self.me, Outcome::NotStarted { why });
                 self.scheduler.committed(attempt.job, attempt.index);
-                self.enqueue(attempt.job, &result, None);
+                self.enqueue(attempt.job, &result, None, now);
             }
         }
         true
@@ -574,7 +600,7 @@ impl Master {
 
     /// They are in the log, these or others of the same tasks: whoever holds
     /// them may let go.
-    pub(crate) fn committed(&mut self, batch: &[Pending]) {
+    pub(crate) fn committed(&mut self, batch: &[Pending], now: Duration) {
         for pending in batch {
             let Returned { job, index, success, again, .. } = pending.returned;
             if again.is_none() {
@@ -582,10 +608,21 @@ impl Master {
                 self.chronicle.arrived((job, spec), success, index);
             }
             if let Some((node, attempt)) = pending.holder {
+                if let Some(waits) = self.waits.get_mut(&attempt.job) {
+                    waits.open = waits.open.saturating_sub(1);
+                    waits.committed.add(1, now.saturating_sub(pending.since));
+                }
                 self.committing.remove(&attempt);
                 self.settle(node, attempt);
             }
         }
+    }
+
+    /// How long the results of a job that is over waited; told once.
+    pub(crate) fn next_account(&mut self) -> Option<(JobId, Waited)> {
+        let (job, _) = self.waits.iter().find(|(_, waits)| waits.over && waits.open == 0)?;
+        let job = *job;
+        self.waits.remove(&job).map(|waits| (job, waits.committed))
     }
 
     /// A job that shall be cancelled in the log.

@@ -93,6 +93,9 @@ pub struct JobSpec {
     pub workdir: Option<String>,
     /// What its tasks are.
     pub body: BodyKind,
+    /// How long `trine plan` expected all of it to take, to be compared with
+    /// how long it took.
+    pub predicted_ms: Option<u64>,
 }
 
 impl Default for JobSpec {
@@ -111,6 +114,7 @@ impl Default for JobSpec {
             env: Vec::new(),
             workdir: None,
             body: BodyKind::Process,
+            predicted_ms: None,
         }
     }
 }
@@ -421,6 +425,39 @@ impl Stamps {
         [self.passing, self.prepared, self.executed, self.returned]
             .iter()
             .fold(self.queued, |sum, part| sum.saturating_add(*part))
+    }
+}
+
+/// How long tasks waited for the log, summed, in microseconds of one node's
+/// monotonic clock. Both ends of a task's way lie outside of its result: its
+/// submission is over before the master knows it, and its commit begins when
+/// the result is complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Waited {
+    /// How many tasks.
+    pub tasks: u64,
+    /// All of their waits.
+    pub micros: u64,
+}
+
+impl Waited {
+    /// Adds the wait of each of `tasks` tasks.
+    pub fn add(&mut self, tasks: u64, wait: Duration) {
+        let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        self.tasks = self.tasks.saturating_add(tasks);
+        self.micros = self.micros.saturating_add(micros.saturating_mul(tasks));
+    }
+
+    /// Adds what another one counted.
+    pub fn join(&mut self, other: Self) {
+        self.tasks = self.tasks.saturating_add(other.tasks);
+        self.micros = self.micros.saturating_add(other.micros);
+    }
+
+    /// The mean; 0 if nothing was counted.
+    #[must_use]
+    pub fn mean(&self) -> u64 {
+        self.micros.checked_div(self.tasks).unwrap_or(0)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::planted;
 use crate::schedule::Past;
-use crate::spec::{BadSpec, HaltOn, JobId, JobSpec};
+use crate::spec::{BadSpec, HaltOn, JobId, JobSpec, Waited};
 
 /// Tasks of which one row remembers whether they are done.
 const TASKS_PER_CHUNK: u64 = 4_096;
@@ -74,7 +74,8 @@ pub(crate) fn apply(tx: &mut Transaction<'_>, now_ms: u64, command: Command) -> 
         Command::Append { job, after, count, pinned, tasks } => {
             append(tx, job, after, (count, pinned), tasks)
         }
-        Command::Close { job } => close(tx, now_ms, job),
+        Command::Close { job, submitted } => close(tx, now_ms, job, submitted),
+        Command::Account { job, committed } => account(tx, job, committed),
         Command::Commit { results } => commit(tx, now_ms, results),
         Command::Cancel { job } => cancel(tx, now_ms, job),
         Command::Forget { job } => forget(tx, job),
@@ -168,6 +169,8 @@ fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answe
         ended_ms: None,
         bytes,
         halt: spec.halt,
+        submitted: Waited::default(),
+        committed: Waited::default(),
         revision: totals.revision,
     };
     tx.put(job_key(SPEC, job), row)?;
@@ -247,14 +250,23 @@ impl RangeRow {
     }
 }
 
-fn close(tx: &mut Transaction<'_>, now_ms: u64, job: JobId) -> Result<Answer, Refusal> {
+fn close(tx: &mut Transaction<'_>, now_ms: u64, job: JobId, submitted: Waited) -> Result<Answer, Refusal> {
     let mut ledger = Ledger::open(tx)?;
     let row = ledger.known(tx, job)?;
     if row.phase == Phase::Open {
         row.phase = Phase::Closed;
+        row.submitted.join(submitted);
         end_if_done(row, now_ms);
         ledger.store(tx)?;
     }
+    Ok(Answer::Done)
+}
+
+fn account(tx: &mut Transaction<'_>, job: JobId, committed: Waited) -> Result<Answer, Refusal> {
+    let mut row = progress(tx, job)?.ok_or(Refusal::NoSuchJob(job))?;
+    row.committed.join(committed);
+    // No new revision: to those who follow the log, nothing has changed.
+    tx.put(job_key(PROGRESS, job), codec::encode(&row))?;
     Ok(Answer::Done)
 }
 

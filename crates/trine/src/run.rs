@@ -14,6 +14,7 @@
 //! | [`job`] | `trine job`: jobs that run, or ran |
 //! | [`cost`] | where the time of a job went; pure |
 //! | [`again`] | tasks of a job once more |
+//! | [`history`] | what was predicted for jobs, and what came of it |
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
@@ -46,6 +47,7 @@ mod again;
 pub mod args;
 pub mod client;
 pub mod cost;
+mod history;
 pub mod input;
 pub mod job;
 pub mod pilot;

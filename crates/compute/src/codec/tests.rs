@@ -90,7 +90,10 @@ fn command() -> impl Strategy<Value = Command> {
         (id(), prop::option::of(any::<u64>()), any::<u32>(), bytes()).prop_map(
             |(job, after, count, tasks)| Command::Append { job, after, count, pinned: count % 2 == 0, tasks }
         ),
-        id().prop_map(|job| Command::Close { job }),
+        (id(), any::<u64>(), any::<u64>())
+            .prop_map(|(job, tasks, micros)| Command::Close { job, submitted: Waited { tasks, micros } }),
+        (id(), any::<u64>(), any::<u64>())
+            .prop_map(|(job, tasks, micros)| Command::Account { job, committed: Waited { tasks, micros } }),
         (id(), any::<u64>(), any::<bool>(), bytes()).prop_map(|(job, index, success, result)| {
             let failed = Failed { attempt: 3, node: NodeNumber(index) };
             let again = (index % 2 == 0).then_some(failed);

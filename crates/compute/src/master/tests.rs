@@ -47,7 +47,7 @@ fn commit(master: &mut Master, rows: &Arc<dyn Keyspace>) -> usize {
     let batch = master.next_commit();
     let results = batch.iter().map(|pending| pending.returned.clone()).collect();
     let Ok(Answer::Committed(answers)) = run(rows, Command::Commit { results }) else { panic!("committed") };
-    master.committed(&batch);
+    master.committed(&batch, at(20));
     answers.iter().filter(|answer| **answer == crate::command::Committed::Counts).count()
 }
 
@@ -71,6 +71,29 @@ fn a_task_goes_to_a_worker_and_its_result_into_the_log() {
     assert_eq!(commit(&mut master, &rows), 1);
     assert_eq!(master.orders(TWO).map(|orders| orders.settled), Some(vec![first[0]]));
     assert_eq!(commit(&mut master, &rows), 0);
+}
+
+#[test]
+fn how_long_results_waited_is_told_when_their_job_is_over() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 2).expect("added");
+    let mut master = reign(&rows, 7, &[], at(0));
+    master.beat(TWO, beat(&master, &[], vec![]), at(1));
+    let running = grants(&mut master, &rows, TWO, at(2));
+    master.beat(TWO, beat(&master, &[], running.iter().map(|attempt| ended(*attempt, 0)).collect()), at(12));
+    run(&rows, Command::Close { job, submitted: Waited { tasks: 2, micros: 9 } }).expect("closed");
+    assert_eq!(master.next_account(), None);
+    assert_eq!(commit(&mut master, &rows), 2);
+    assert_eq!(master.next_account(), None, "it is not known to be over");
+    master.follow(&*rows, at(21)).expect("rows decode");
+    let told = master.next_account().expect("it is over");
+    assert_eq!((told, master.next_account()), ((job, Waited { tasks: 2, micros: 16_000 }), None));
+    run(&rows, Command::Account { job, committed: told.1 }).expect("kept");
+    let progress = state::progress(&*rows, job).expect("decodes").expect("there");
+    assert_eq!((progress.committed, progress.submitted.micros), (told.1, 9));
+    master.follow(&*rows, at(22)).expect("rows decode");
+    assert_eq!(master.next_account(), None);
 }
 
 #[test]
@@ -223,7 +246,7 @@ fn tasks_that_nobody_wants_do_not_begin() {
     assert_eq!(first.len(), 2);
     master.beat(TWO, beat(&master, &first[1..], vec![ended(first[0], 0)]), at(3));
     // Done, running, waiting, and one that there is not.
-    master.drop_tasks(job, &[0, 1, 2, 9]);
+    master.drop_tasks(job, &[0, 1, 2, 9], at(2));
     assert_eq!(master.orders(TWO).map(|orders| orders.cancel), Some(vec![first[1]]));
     assert_eq!(commit(&mut master, &rows), 3, "one result for each task");
     let done = crate::machine::results(&*rows.view(), job, 0, 1_000_000).expect("results").results;

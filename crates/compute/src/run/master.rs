@@ -84,6 +84,8 @@ enum Done {
     Caught(Result<Reply, QueryError>),
     Committed(Vec<Pending>, Result<Reply, ProposeError>),
     Cancelled(JobId, Result<Reply, ProposeError>),
+    /// The account of a job is kept, or not.
+    Accounted(JobId, Result<Reply, ProposeError>),
 }
 
 struct Chair {
@@ -183,9 +185,10 @@ impl Chair {
         match event {
             Event::Beat { from, beat, reply } => self.beat(from, *beat, reply),
             Event::Drop { job, tasks, reply } => {
+                let now = self.now();
                 let told = match &mut self.master {
                     Some(master) => {
-                        master.drop_tasks(job, &tasks);
+                        master.drop_tasks(job, &tasks, now);
                         Told::Dropping
                     }
                     None => self.not_master(),
@@ -299,6 +302,7 @@ impl Chair {
     }
 
     fn done(&mut self, done: Done) {
+        let now = self.now();
         match done {
             Done::Caught(caught) => {
                 self.catching_up = false;
@@ -311,7 +315,7 @@ impl Chair {
                 match answer {
                     Ok(_) => {
                         if let Some(master) = &mut self.master {
-                            master.committed(&batch);
+                            master.committed(&batch, now);
                         }
                     }
                     Err(ProposeError::ShutDown) => {}
@@ -328,6 +332,11 @@ impl Chair {
                             self.under_way.push(later.boxed());
                         }
                     }
+                }
+            }
+            Done::Accounted(job, answer) => {
+                if let Err(error) = answer {
+                    tracing::debug!(%job, %error, "how long its results waited is not kept");
                 }
             }
             Done::Cancelled(job, answer) => {
@@ -376,6 +385,11 @@ impl Chair {
             }
             self.commits += 1;
             self.under_way.push(commit(&self.shared, batch));
+        }
+        while let Some((job, committed)) = master.next_account() {
+            let command = codec::encode(&Command::Account { job, committed });
+            let answer = self.shared.replication.propose(GroupId::JOBS, command);
+            self.under_way.push(answer.map(move |answer| Done::Accounted(job, answer)).boxed());
         }
         while let Some(job) = master.next_cancel() {
             let command = codec::encode(&Command::Cancel { job });

@@ -78,7 +78,7 @@ fn a_job_is_over_when_all_of_its_tasks_are_done() {
         commit_of(&rows, vec![one.clone(), two, one]),
         [Committed::Counts, Committed::Counts, Committed::Stale]
     );
-    assert_eq!(run(&rows, Command::Close { job }), Ok(Answer::Done));
+    assert_eq!(run(&rows, Command::Close { job, submitted: Waited::default() }), Ok(Answer::Done));
     assert_eq!(phase(&rows, job), Phase::Closed);
     assert_eq!(append(&rows, job, 1), Err(Refusal::Closed(job)));
     assert_eq!(
@@ -170,7 +170,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(job, count) => drop(append(&rows, JobId(job), count)),
-                Step::Close(job) => drop(run(&rows, Command::Close { job: JobId(job) })),
+                Step::Close(job) => drop(run(&rows, Command::Close { job: JobId(job), submitted: Waited::default() })),
                 Step::Cancel(job) => drop(run(&rows, Command::Cancel { job: JobId(job) })),
                 Step::Commit(results) => {
                     let results: Vec<_> =

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use bytes::BytesMut;
-use trine_compute::JobId;
 use trine_compute::command::JobView;
 use trine_compute::limits::{MAX_RANGE_BYTES, MAX_TASKS_PER_RANGE};
 use trine_compute::record::{Decoder, Record, encode};
+use trine_compute::{JobId, JobSpec};
 
 use super::client::{Api, Ask};
 use crate::failure::Failure;
@@ -25,7 +25,8 @@ pub(super) async fn submit(
     if without.len() as u64 == job.progress.tasks {
         return Ok(None);
     }
-    let again = api.create(&job.spec).await?;
+    // The prediction was for all of them.
+    let again = api.create(&JobSpec { predicted_ms: None, ..job.spec.clone() }).await?;
     let (mut from, mut sent) = (0, 0);
     let (mut batch, mut count) = (BytesMut::new(), 0);
     while from < job.progress.tasks {

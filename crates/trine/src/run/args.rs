@@ -191,6 +191,9 @@ pub struct TaskArgs {
     /// The job's name [default: the command].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// What `trine plan --run` expects it to take.
+    #[arg(skip)]
+    pub predicted_ms: Option<u64>,
 }
 
 /// What tasks find and leave.

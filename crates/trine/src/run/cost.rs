@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use trine_compute::command::Progress;
 use trine_compute::{Stamps, TaskResult};
 
 /// Columns of a timeline.
@@ -18,8 +19,12 @@ const MAX_SPANS: usize = 200_000;
 pub struct Cost {
     /// Tasks.
     pub tasks: u64,
-    /// `T`: from when the master knew a task until its result was there.
+    /// `T`: from when a task was submitted until its result was durable.
     pub total_us: u64,
+    /// Of `T_a`: until it was durable.
+    pub submitted_us: u64,
+    /// Of `T_c`: from the result's arrival until it was durable.
+    pub committed_us: u64,
     /// `T_a`: assignment.
     pub assignment_us: u64,
     /// `T_c`: execution and return.
@@ -92,6 +97,19 @@ impl Account {
         if worker.spans.len() < MAX_SPANS {
             worker.spans.push((start, end));
         }
+    }
+
+    /// The cost with what lies outside of results: the waits for the log, whose
+    /// means are those of the tasks that were seen.
+    #[must_use]
+    pub fn with_log(&self, progress: &Progress) -> Cost {
+        let mut cost = self.cost;
+        cost.submitted_us = progress.submitted.mean().saturating_mul(cost.tasks);
+        cost.committed_us = progress.committed.mean().saturating_mul(cost.tasks);
+        cost.assignment_us = cost.assignment_us.saturating_add(cost.submitted_us);
+        cost.completion_us = cost.completion_us.saturating_add(cost.committed_us);
+        cost.total_us = cost.assignment_us.saturating_add(cost.completion_us);
+        cost
     }
 
     /// What each worker did.

@@ -124,7 +124,7 @@ fn state(jobs: &[JobView], id: JobId) -> String {
     phase.unwrap_or_default().to_lowercase()
 }
 
-fn seconds(ms: u64) -> String {
+pub(super) fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1_000, ms % 1_000)
 }
 
@@ -161,7 +161,7 @@ async fn show(one: &OneJob, json: bool) -> Result<u8, Failure> {
     if json {
         let shown = Shown {
             job: &job,
-            cost: account.cost,
+            cost: account.with_log(&job.progress),
             first_start_ms: account.span_ms.map(|(first, _)| first),
             last_end_ms: account.span_ms.map(|(_, last)| last),
             slowest_ms: account.slowest_ms(),
@@ -173,7 +173,7 @@ async fn show(one: &OneJob, json: bool) -> Result<u8, Failure> {
 }
 
 fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
-    let cost = account.cost;
+    let cost = account.with_log(progress);
     let mean = |us: u64| {
         let us = us / cost.tasks.max(1);
         format!("{}.{:03} ms", us / 1_000, us % 1_000)
@@ -194,6 +194,13 @@ fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
         let _ = write!(out, ", over after {}", seconds(end.saturating_sub(progress.created_ms)));
     }
     out += "\n";
+    if let Some(predicted) = spec.predicted_ms {
+        let _ = write!(out, "predicted  {}", seconds(predicted));
+        if let Some(off) = super::history::off(spec, progress) {
+            let _ = write!(out, ": {off:+.0} %");
+        }
+        out += "\n";
+    }
     if cost.tasks == 0 {
         return out;
     }
@@ -202,13 +209,15 @@ fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
         vec!["mean of a task".to_owned(), String::new(), String::new()],
         line("T = T_a + T_c", cost.total_us),
         line("T_a  assignment", cost.assignment_us),
+        line("  submission, until durable", cost.submitted_us),
         line("  queue", cost.queued_us),
         line("  staging", cost.prepared_us),
-        line("  there (half of passing)", cost.assignment_us - cost.queued_us - cost.prepared_us),
+        line("  there (half of passing)", cost.passing_us / 2),
         line("T_c  execution and return", cost.completion_us),
         line("  execution", cost.executed_us),
         line("  return", cost.returned_us),
-        line("  back (half of passing)", cost.completion_us - cost.executed_us - cost.returned_us),
+        line("  back (half of passing)", cost.passing_us - cost.passing_us / 2),
+        line("  commit, until durable", cost.committed_us),
     ];
     let _ =
         writeln!(out, "\n{}\nwait for the slowest worker: {}\n", table(&rows), seconds(account.slowest_ms()));
@@ -298,7 +307,7 @@ async fn retry(one: &OneJob, json: bool) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use trine_compute::command::{Phase, Progress};
-    use trine_compute::{JobSpec, Outcome, Output, Stamps};
+    use trine_compute::{JobSpec, Outcome, Output, Stamps, Waited};
     use trine_types::NodeNumber;
 
     use super::*;
@@ -314,9 +323,16 @@ mod tests {
             ended_ms: Some(3_601_500),
             bytes: 0,
             halt: None,
+            submitted: Waited { tasks: 2, micros: 4_000 },
+            committed: Waited { tasks: 2, micros: 6_000 },
             revision: 1,
         };
-        let spec = JobSpec { name: "sleep {}".into(), user: "me".into(), ..JobSpec::default() };
+        let spec = JobSpec {
+            name: "sleep {}".into(),
+            user: "me".into(),
+            predicted_ms: Some(1_800),
+            ..JobSpec::default()
+        };
         let job = JobView { id: JobId(4), spec, progress };
         let mut account = Account::default();
         for node in 1..=2 {
@@ -339,9 +355,14 @@ mod tests {
             });
         }
         let shown = text(&job, &account);
-        for expected in
-            ["over, 2 of 2 tasks done, 1 failed", "over after 1.500 s", "1001.901 ms", "01:00:00", "n2 "]
-        {
+        for expected in [
+            "over, 2 of 2 tasks done, 1 failed",
+            "over after 1.500 s",
+            "1006.901 ms",
+            "01:00:00",
+            "n2 ",
+            "1.800 s: +20 %",
+        ] {
             assert!(shown.contains(expected), "{expected}: {shown}");
         }
     }

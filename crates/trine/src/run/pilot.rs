@@ -41,6 +41,9 @@ pub struct PlanArgs {
     /// Run all tasks after the prediction, and compare.
     #[arg(long)]
     pub run: bool,
+    /// Instead of planning, show earlier predictions and how far off they were.
+    #[arg(long)]
+    pub history: bool,
     /// The command as for `trine run`. Some of its tasks are run for real, more
     /// than once.
     #[command(flatten)]
@@ -98,6 +101,9 @@ impl Measured {
 /// Wrong usage, no node, too few tasks, or pilots that could not run.
 pub async fn run(args: PlanArgs, json: bool) -> Result<u8, Failure> {
     let command = &args.command;
+    if args.history {
+        return super::history::show(&command.node, json).await;
+    }
     if command.tasks.every_node || command.pipe.pipe {
         return Err(Failure::new("a plan is made for arguments, not for --every-node or --pipe").usage());
     }
@@ -335,8 +341,11 @@ fn as_json(advice: &Advice, question: &Question, measured: &Measured, error: f64
 }
 
 /// Runs all of it, and says what it took.
-async fn compare(args: PlanArgs, json: bool, predicted: f64) -> Result<u8, Failure> {
+async fn compare(mut args: PlanArgs, json: bool, predicted: f64) -> Result<u8, Failure> {
     let started = Instant::now();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time, saturated")]
+    let predicted_ms = (predicted * 1_000.0) as u64;
+    args.command.tasks.predicted_ms = Some(predicted_ms);
     let code = super::run(args.command, json).await?;
     let actual = started.elapsed().as_secs_f64();
     let off = (predicted / actual.max(1e-9) - 1.0) * 100.0;

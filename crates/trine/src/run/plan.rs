@@ -307,6 +307,7 @@ pub fn job(args: &RunArgs, total: Option<u64>) -> Result<JobSpec, Failure> {
         resources: Resources { cpu_milli, memory_bytes: args.tasks.memory.unwrap_or(0) },
         env: environment(&args.place.env)?,
         workdir: args.place.workdir.as_deref().map(workdir).transpose()?,
+        predicted_ms: args.tasks.predicted_ms,
         ..JobSpec::default()
     })
 }

@@ -132,9 +132,9 @@ impl Loaded {
         start.arg(root().join("xtask/compute-load/load.py")).arg(system.name().0);
         let (mut others, mut nodes) = (Vec::new(), Vec::new());
         if let Some(dev) = dev {
-            let token = std::fs::read_to_string(dev.doors[1].data.join("admin.token"));
+            let token = std::fs::read_to_string(dev.doors[0].data.join("admin.token"));
             start.arg("--token").arg(token.map_err(|error| error.to_string())?.trim());
-            start.arg("--address").arg(&dev.doors[1].admin);
+            start.arg("--address").arg(&dev.doors[0].admin);
             start.arg("--victim").arg(dev.doors[2].pid.to_string());
             (others, nodes) = (dev.pids(), dev.doors.iter().map(|door| door.pid).collect());
         }
