@@ -133,7 +133,7 @@ const NATS_OFFSET: u16 = 2;
 const ADMIN_OFFSET: u16 = 5;
 
 /// A port such that `trine dev --redis-port` finds all its ports free.
-fn free_port_for_dev(nodes: u16) -> Result<u16, Trouble> {
+pub(crate) fn free_port_for_dev(nodes: u16) -> Result<u16, Trouble> {
     let free = |first: &u16| {
         let ports = (0..nodes).map(|n| first + 10 * n);
         let ports =
@@ -160,8 +160,6 @@ pub(crate) struct Door {
     pub(crate) port: u16,
     /// Where the node speaks NATS's protocol, if it does.
     pub(crate) nats: Option<u16>,
-    /// Where the node takes HTTP, host and port.
-    pub(crate) admin: String,
     pub(crate) pid: u32,
     pub(crate) data: PathBuf,
 }
@@ -200,14 +198,6 @@ impl Dev {
         Ok(dev)
     }
 
-    /// Every process that belongs to it, but for what these have started.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let mut pids: Vec<u32> = self.doors.iter().map(|door| door.pid).chain([self.server.pid()]).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        pids
-    }
-
     /// Waits until any one node may fail, where there are three.
     fn wait_until_whole(&self, trine: &Path) -> Result<(), Trouble> {
         let spare = (self.doors.len() - 1) / 2;
@@ -228,7 +218,6 @@ fn doors(line: &str) -> Option<Vec<Door>> {
         Some(Door {
             port: port("redis")?,
             nats: port("nats"),
-            admin: door["admin"].as_str()?.to_owned(),
             pid: u32::try_from(door["pid"].as_u64()?).ok()?,
             data: door["data"].as_str()?.into(),
         })

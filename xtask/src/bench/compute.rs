@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`works`] | what is asked of all systems alike |
 //! | [`systems`] | the systems, started and driven |
+//! | [`nodes`] | nodes of Trine, started one by one |
 //! | [`cost`] | processor time and memory of process trees |
 
 use std::collections::BTreeMap;
@@ -13,12 +14,13 @@ use std::path::Path;
 
 use super::{load, load_average, machine};
 use crate::command::{Trouble, installed, root};
-use crate::servers::Dev;
 
 mod cost;
+mod nodes;
 mod systems;
 mod works;
 
+pub(crate) use nodes::Nodes;
 pub(crate) use systems::System;
 use systems::{Loaded, Packages};
 pub(crate) use works::{Figure, Work};
@@ -43,6 +45,7 @@ pub(crate) fn measure(only: Option<&str>) -> Result<(Measured, String), Trouble>
         }
         eprintln!("{}: start", system.title());
         if let Err(why) = one(&packages, (system, &trine), &works, &mut measured) {
+            eprintln!("    {why}");
             for work in works {
                 measured.entry((work, system)).or_insert_with(|| Err(why.clone()));
             }
@@ -65,15 +68,15 @@ fn one(
     measured: &mut Measured,
 ) -> Result<(), String> {
     packages.install(system)?;
-    let dev = match system {
-        System::Trine => Some(Dev::start(trine, 3).map_err(|trouble| trouble.to_string())?),
+    let nodes = match system {
+        System::Trine => Some(Nodes::start(trine, 3).map_err(|trouble| trouble.to_string())?),
         _ => None,
     };
-    let mut loaded = Loaded::start(packages, system, dev.as_ref())?;
+    let mut loaded = Loaded::start(packages, system, nodes.as_ref())?;
     for &work in works {
         eprintln!("{}: {}", system.title(), work.key());
         let figure = match work {
-            Work::Processes => systems::processes(system, dev.as_ref(), trine),
+            Work::Processes => systems::processes(system, nodes.as_ref(), trine),
             _ => loaded.perform(work),
         };
         eprintln!("    {figure:?}");

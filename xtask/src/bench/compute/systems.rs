@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::cost;
+use super::nodes::Nodes;
 use super::works::{Figure, Work};
 use crate::command::{Trouble, command, root, run, target};
-use crate::servers::Dev;
 
 /// Pause between two looks at the memory.
 const LOOK: Duration = Duration::from_millis(300);
@@ -38,11 +38,11 @@ pub(crate) enum System {
 }
 
 impl System {
-    pub(super) const PYTHON: [Self; 5] = [Self::Trine, Self::Ray, Self::Dask, Self::Celery, Self::Pool];
+    pub(crate) const PYTHON: [Self; 5] = [Self::Trine, Self::Ray, Self::Dask, Self::Celery, Self::Pool];
     pub(super) const COMMANDS: [Self; 3] = [Self::Trine, Self::Parallel, Self::Xargs];
 
     /// What it is called on the page.
-    pub(super) fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Trine => "Trine",
             Self::Ray => "Ray",
@@ -119,24 +119,22 @@ pub(super) struct Loaded {
     child: Child,
     words: Option<ChildStdin>,
     answers: Receiver<String>,
-    /// Whose cost is counted, but for the load program.
+    /// Whose cost is counted beside the load program's: the nodes of Trine.
     others: Vec<u32>,
-    /// Nodes of Trine among them.
-    nodes: Vec<u32>,
 }
 
 impl Loaded {
     /// Starts a system, or its client.
-    pub(super) fn start(packages: &Packages, system: System, dev: Option<&Dev>) -> Result<Self, String> {
+    pub(super) fn start(packages: &Packages, system: System, nodes: Option<&Nodes>) -> Result<Self, String> {
         let mut start = Command::new(&packages.python);
         start.arg(root().join("xtask/compute-load/load.py")).arg(system.name().0);
-        let (mut others, mut nodes) = (Vec::new(), Vec::new());
-        if let Some(dev) = dev {
-            let token = std::fs::read_to_string(dev.doors[0].data.join("admin.token"));
+        let others = nodes.map(Nodes::pids).unwrap_or_default();
+        if let Some(nodes) = nodes {
+            let [first, .., last] = nodes.all.as_slice() else { return Err("too few nodes".to_owned()) };
+            let token = std::fs::read_to_string(first.data.join("admin.token"));
             start.arg("--token").arg(token.map_err(|error| error.to_string())?.trim());
-            start.arg("--address").arg(&dev.doors[0].admin);
-            start.arg("--victim").arg(dev.doors[2].pid.to_string());
-            (others, nodes) = (dev.pids(), dev.doors.iter().map(|door| door.pid).collect());
+            start.arg("--address").arg(&first.admin);
+            start.arg("--victim").arg(last.pid().to_string());
         }
         let spawned = start.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.map_err(|error| error.to_string())?;
@@ -147,7 +145,7 @@ impl Loaded {
                 lines.map_while(|line| sender.send(line).ok()).for_each(drop);
             });
         }
-        Ok(Self { words: child.stdin.take(), child, answers, others, nodes })
+        Ok(Self { words: child.stdin.take(), child, answers, others })
     }
 
     fn roots(&self) -> Vec<u32> {
@@ -190,9 +188,11 @@ impl Loaded {
         let spent = cost::processor_ms(&roots).saturating_sub(before);
         let mut figure = Figure::told(&told).ok_or_else(|| format!("it said {told}"))?;
         figure.cost(spent, peak.max(cost::memory_mb(&roots)));
+        if work == Work::Idle && !self.others.is_empty() {
+            figure.node_mb = self.others.iter().map(|pid| cost::own_memory_mb(&[*pid])).reduce(f64::max);
+        }
         if work == Work::Idle {
             figure.peak_mb = cost::memory_mb(&roots) - cost::own_memory_mb(&[self.child.id()]);
-            figure.node_mb = self.nodes.iter().map(|pid| cost::own_memory_mb(&[*pid])).reduce(f64::max);
         }
         Ok(figure)
     }
@@ -210,18 +210,18 @@ impl Drop for Loaded {
 }
 
 /// 2,000 times `true`, by one of the programs that do that.
-pub(super) fn processes(system: System, dev: Option<&Dev>, trine: &Path) -> Result<Figure, String> {
+pub(super) fn processes(system: System, nodes: Option<&Nodes>, trine: &Path) -> Result<Figure, String> {
     let count = Work::Processes.tasks();
-    let run_it = match (system, dev) {
-        (System::Trine, Some(dev)) => {
-            format!("{} run --data {} -j 2 -- true '{{}}'", trine.display(), dev.doors[1].data.display())
+    let run_it = match (system, nodes.and_then(|nodes| nodes.all.first())) {
+        (System::Trine, Some(node)) => {
+            format!("{} run --data {} -j 2 -- true '{{}}'", trine.display(), node.data.display())
         }
         (System::Parallel, _) => "parallel -j 6 true".to_owned(),
         (System::Xargs, _) => "xargs -P 6 -n 1 true".to_owned(),
         _ => return Err("it executes no processes".to_owned()),
     };
     let mut shell = command("sh", &["-c", &format!("seq {count} | {run_it}")]);
-    let nodes = dev.map(Dev::pids).unwrap_or_default();
+    let nodes = nodes.map(Nodes::pids).unwrap_or_default();
     let before = cost::waited_for_ms() + cost::processor_ms(&nodes);
     let begin = Instant::now();
     run(&mut shell, WORK_LIMIT)

@@ -50,7 +50,7 @@ impl Work {
         }
     }
 
-    pub(super) fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Idle => "Nothing to do: memory without the client, with all warm interpreters",
             Self::Empty => "10,000 empty Python functions",
