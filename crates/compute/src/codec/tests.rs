@@ -7,7 +7,7 @@ use super::*;
 use crate::command::{Answer, Command, Failed, Query, Returned};
 use crate::limits::MAX_TASK_BYTES;
 use crate::spec::{
-    Halt, HaltOn, Input, JobSpec, Outcome, Output, Resources, Stamps, TaskResult, TaskSpec, Work,
+    Halt, HaltOn, Input, JobSpec, Outcome, Output, Resources, Stamps, TaskResult, TaskSpec, Waited, Work,
 };
 
 fn bytes() -> impl Strategy<Value = Bytes> {

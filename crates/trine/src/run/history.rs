@@ -1,6 +1,8 @@
 //! What `trine plan --run` predicted, beside what came of it: kept with the
 //! jobs themselves.
 
+use std::fmt::Write as _;
+
 use trine_compute::JobSpec;
 use trine_compute::command::{JobView, Progress};
 
@@ -89,7 +91,9 @@ fn as_table(planned: &[JobView]) -> String {
     }
     let mut out = table(&rows);
     match median(planned) {
-        Some(median) => out += &format!("median error: {median:.0} %\n"),
+        Some(median) => {
+            let _ = writeln!(out, "median error: {median:.0} %");
+        }
         None => out += "no job that was planned has ended: `trine plan --run` plans and runs one\n",
     }
     out
