@@ -407,7 +407,7 @@ impl Master {
             // Its worker keeps it until it counts, whoever is the master then.
             Next::Again if verdict == Verdict::Failed => {
                 self.committing.insert(attempt);
-                self.count_failure(node, attempt);
+                self.count_failure(node, attempt, now);
             }
             Next::Again | Next::Stale => self.settle(node, attempt),
         }
@@ -439,11 +439,11 @@ impl Master {
     }
 
     /// Puts into the log that a task runs again.
-    fn count_failure(&mut self, node: NodeNumber, attempt: Attempt) {
+    fn count_failure(&mut self, node: NodeNumber, attempt: Attempt, since: Duration) {
         let Attempt { job, index, attempt: number } = attempt;
         let again = Some(Failed { attempt: number, node });
         let returned = Returned { job, index, success: false, result: Bytes::new(), again };
-        self.pending.push_back(Pending { returned, holder: Some((node, attempt)) });
+        self.pending.push_back(Pending { returned, holder: Some((node, attempt)), since });
     }
 
     fn settle(&mut self, node: NodeNumber, attempt: Attempt) {
@@ -608,7 +608,7 @@ impl Master {
                 self.chronicle.arrived((job, spec), success, index);
             }
             if let Some((node, attempt)) = pending.holder {
-                if let Some(waits) = self.waits.get_mut(&attempt.job) {
+                if let Some(waits) = self.waits.get_mut(&attempt.job).filter(|_| again.is_none()) {
                     waits.open = waits.open.saturating_sub(1);
                     waits.committed.add(1, now.saturating_sub(pending.since));
                 }
