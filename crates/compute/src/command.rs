@@ -55,6 +55,12 @@ pub enum Command {
         /// From the result's arrival until it was durable.
         committed: Waited,
     },
+    /// Cancel a job whose deadline has passed by the time of the log, or that
+    /// waits for one that has not succeeded; else nothing.
+    Review {
+        /// Which job.
+        job: JobId,
+    },
     /// Remove a job that is over, with tasks and results; a part at a time.
     Forget {
         /// Which job.
@@ -232,6 +238,8 @@ pub struct Progress {
     pub created_ms: u64,
     /// State time of its end.
     pub ended_ms: Option<u64>,
+    /// Why it was cancelled, if not by a user.
+    pub why: Option<String>,
     /// What its tasks and results take.
     pub bytes: u64,
     /// When it ends early.

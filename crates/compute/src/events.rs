@@ -327,6 +327,7 @@ mod tests {
             failed: 0,
             created_ms: 0,
             ended_ms: None,
+            why: None,
             bytes: 0,
             halt: None,
             submitted: Waited::default(),

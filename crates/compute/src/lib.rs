@@ -65,5 +65,5 @@ pub use error::ComputeError;
 pub use handle::{Compute, Parts, ResultStream};
 pub use spec::{
     Attempt, BodyKind, Halt, HaltOn, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult,
-    TaskSpec, Waited, Work,
+    TaskSpec, Waited, When, Work,
 };

@@ -50,6 +50,12 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// Most retries of one task.
 pub const MAX_RETRIES: u32 = 1_000;
 
+/// Most jobs that one waits for.
+pub const MAX_JOBS_BEFORE: usize = 64;
+
+/// Largest limit of a task's time, in percent of what others took.
+pub const MAX_TIMEOUT_PERCENT: u32 = 1_000_000;
+
 /// Largest weight of a user's share.
 pub const MAX_WEIGHT: u32 = 1_000;
 

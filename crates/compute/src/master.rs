@@ -17,7 +17,7 @@ use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, 
 use crate::planted;
 use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Verdict, Why};
 use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Stamps, TaskResult, TaskSpec, Waited};
-use crate::state::{self, RangeRow};
+use crate::state::{self, RangeRow, Turn};
 
 /// Rows that are read at once while following the log.
 const ROWS_AT_ONCE: usize = 1_024;
@@ -109,6 +109,20 @@ impl Cache {
     }
 }
 
+/// What waits for other jobs, or for its deadline.
+#[derive(Debug, Default)]
+struct Due {
+    /// Jobs that wait for others,
+    waiting: BTreeSet<JobId>,
+    /// some of which may be over since they were looked at.
+    some_are_over: bool,
+    /// When jobs must be over, in milliseconds since the epoch; long ago, if
+    /// what they wait for has not succeeded.
+    deadlines: BTreeMap<JobId, u64>,
+    /// Jobs that the log shall review.
+    to_review: BTreeSet<JobId>,
+}
+
 /// See the module.
 pub(crate) struct Master {
     reign: u64,
@@ -129,6 +143,7 @@ pub(crate) struct Master {
     cache: Cache,
     /// What of all this is told to whoever listens.
     chronicle: Chronicle,
+    due: Due,
 }
 
 impl Master {
@@ -158,6 +173,7 @@ impl Master {
             waits: BTreeMap::new(),
             cache: Cache::default(),
             chronicle: Chronicle::default(),
+            due: Due::default(),
         };
         master.follow(view, now)?;
         master.chronicle.awake();
@@ -204,20 +220,43 @@ impl Master {
                 self.seen = codec::last_number(key).unwrap_or(self.seen);
             }
             if rows.len() < ROWS_AT_ONCE {
-                return Ok(());
+                break;
             }
         }
+        if std::mem::take(&mut self.due.some_are_over) {
+            for job in self.due.waiting.clone() {
+                self.follow_job(view, job, now)?;
+            }
+        }
+        Ok(())
     }
 
     fn follow_job(&mut self, view: &dyn View, job: JobId, now: Duration) -> Result<(), Refusal> {
         let Some(progress) = state::progress(view, job)? else { return Ok(()) };
         if progress.phase.is_over() {
             self.tell_end(view, job, progress)?;
+            self.due.some_are_over = true;
+            self.due.waiting.remove(&job);
+            self.due.deadlines.remove(&job);
+            self.due.to_review.remove(&job);
             self.end(job, now);
             return Ok(());
         }
         if !self.jobs.contains_key(&job) {
             let Some(spec) = state::spec(view, job)? else { return Ok(()) };
+            self.due.deadlines.extend(spec.when.deadline_ms.map(|deadline| (job, deadline)));
+            match state::turn(view, &spec)? {
+                Turn::Now => drop(self.due.waiting.remove(&job)),
+                Turn::Later => {
+                    self.due.waiting.insert(job);
+                    return Ok(());
+                }
+                Turn::Never(_) => {
+                    self.due.waiting.insert(job);
+                    self.due.deadlines.insert(job, 0);
+                    return Ok(());
+                }
+            }
             self.scheduler.add_job(job, facts(&spec));
             self.chronicle.submitted(job, &spec);
             let need = spec.resources.of_task().into();
@@ -471,6 +510,17 @@ impl Master {
                 self.to_cancel.push(job);
             }
         }
+    }
+
+    /// Notes which jobs are past their deadlines by this clock; the log decides.
+    pub(crate) fn look_at_deadlines(&mut self, wall_ms: u64) {
+        let past = self.due.deadlines.iter().filter(|(_, deadline)| **deadline <= wall_ms);
+        self.due.to_review.extend(past.map(|(job, _)| *job));
+    }
+
+    /// A job that the log shall review. What it leaves as it is, is named again.
+    pub(crate) fn next_review(&mut self) -> Option<JobId> {
+        self.due.to_review.pop_first()
     }
 
     fn act(&mut self, now: Duration) {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use trine_types::NodeNumber;
 
 use crate::limits::{
-    LEAST_CPU_MILLI, MAX_BLOBS_PER_TASK, MAX_CPU_MILLI, MAX_NAME_BYTES, MAX_RETRIES, MAX_TIMEOUT, MAX_WEIGHT,
+    LEAST_CPU_MILLI, MAX_BLOBS_PER_TASK, MAX_CPU_MILLI, MAX_JOBS_BEFORE, MAX_NAME_BYTES, MAX_RETRIES,
+    MAX_TIMEOUT, MAX_TIMEOUT_PERCENT, MAX_WEIGHT,
 };
 
 /// Names a job; given by the log, from 1, never reused.
@@ -77,6 +78,8 @@ pub struct JobSpec {
     pub retries: u32,
     /// How long one attempt may run.
     pub timeout_ms: Option<u64>,
+    /// What it comes after, and when it must be over, beside `timeout_ms`.
+    pub when: When,
     /// Whether a task that takes far longer than others gets a second attempt
     /// on another node: say no where doing it twice does harm.
     pub backups: bool,
@@ -107,6 +110,7 @@ impl Default for JobSpec {
             weight: 1,
             retries: 0,
             timeout_ms: None,
+            when: When::default(),
             backups: true,
             standing: false,
             halt: None,
@@ -162,6 +166,15 @@ impl JobSpec {
         if self.timeout().is_some_and(|timeout| timeout.is_zero() || timeout > MAX_TIMEOUT) {
             return bad("timeout_ms", "more than nothing, at most a year");
         }
+        if self.when.timeout_percent.is_some_and(|percent| !(1..=MAX_TIMEOUT_PERCENT).contains(&percent)) {
+            return bad("when.timeout_percent", format!("1 to {MAX_TIMEOUT_PERCENT}"));
+        }
+        if self.timeout_ms.is_some() && self.when.timeout_percent.is_some() {
+            return bad("when.timeout_percent", "not together with timeout_ms");
+        }
+        if self.when.after.len() > MAX_JOBS_BEFORE {
+            return bad("when.after", format!("at most {MAX_JOBS_BEFORE} jobs"));
+        }
         if self.resources.cpu_milli > MAX_CPU_MILLI {
             return bad("resources.cpu_milli", format!("at most {MAX_CPU_MILLI}"));
         }
@@ -178,6 +191,21 @@ impl JobSpec {
         }
         Ok(())
     }
+}
+
+/// The place of a job among others and in time.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct When {
+    /// Jobs that must have succeeded, every task of theirs, before one of this
+    /// is started. If one has not, this is cancelled.
+    pub after: Vec<JobId>,
+    /// When it is cancelled if it is not over: state time, in milliseconds
+    /// since the epoch.
+    pub deadline_ms: Option<u64>,
+    /// How long one attempt may run, in percent of the median of those that
+    /// succeeded on the same node, as soon as there are three.
+    pub timeout_percent: Option<u32>,
 }
 
 /// What the tasks of a job are.
@@ -502,6 +530,19 @@ mod tests {
         let wrong = |spec: JobSpec| spec.check().expect_err("out of bounds").to_string();
         assert!(wrong(JobSpec { weight: 0, ..JobSpec::default() }).contains("weight"));
         assert!(wrong(JobSpec { timeout_ms: Some(0), ..JobSpec::default() }).contains("timeout_ms"));
+        let both = JobSpec {
+            timeout_ms: Some(1),
+            when: When { timeout_percent: Some(200), ..When::default() },
+            ..JobSpec::default()
+        };
+        assert!(wrong(both).contains("timeout_percent"));
+        assert!(
+            wrong(JobSpec {
+                when: When { after: vec![JobId(1); 65], ..When::default() },
+                ..JobSpec::default()
+            })
+            .contains("after")
+        );
         let env = vec![("A=B".to_owned(), String::new())];
         assert!(wrong(JobSpec { env, ..JobSpec::default() }).contains("env"));
         let workdir = Some("here".to_owned());

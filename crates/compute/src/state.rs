@@ -77,7 +77,8 @@ pub(crate) fn apply(tx: &mut Transaction<'_>, now_ms: u64, command: Command) -> 
         Command::Close { job, submitted } => close(tx, now_ms, job, submitted),
         Command::Account { job, committed } => account(tx, job, committed),
         Command::Commit { results } => commit(tx, now_ms, results),
-        Command::Cancel { job } => cancel(tx, now_ms, job),
+        Command::Cancel { job } => cancel(tx, now_ms, job, None),
+        Command::Review { job } => review(tx, now_ms, job),
         Command::Forget { job } => forget(tx, job),
     }
 }
@@ -143,6 +144,15 @@ fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answe
         let why = format!("the whole job has at most {MAX_SPEC_BYTES} bytes");
         return Err(BadSpec::Field { field: "env".into(), why }.into());
     }
+    for &before in &spec.when.after {
+        if progress(tx, before)?.is_none() {
+            return Err(BadSpec::Field {
+                field: "when.after".into(),
+                why: format!("there is no job {before}"),
+            }
+            .into());
+        }
+    }
     let mut totals = totals(tx)?;
     for (what, is, most) in [
         ("jobs that are not over", totals.live, MAX_LIVE_JOBS),
@@ -167,6 +177,7 @@ fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answe
         failed: 0,
         created_ms: now_ms,
         ended_ms: None,
+        why: None,
         bytes,
         halt: spec.halt,
         submitted: Waited::default(),
@@ -270,14 +281,66 @@ fn account(tx: &mut Transaction<'_>, job: JobId, committed: Waited) -> Result<An
     Ok(Answer::Done)
 }
 
-fn cancel(tx: &mut Transaction<'_>, now_ms: u64, job: JobId) -> Result<Answer, Refusal> {
+fn cancel(tx: &mut Transaction<'_>, now_ms: u64, job: JobId, why: Option<String>) -> Result<Answer, Refusal> {
     let mut ledger = Ledger::open(tx)?;
     let row = ledger.known(tx, job)?;
     if !row.phase.is_over() {
-        (row.phase, row.ended_ms) = (Phase::Cancelled, Some(now_ms));
+        (row.phase, row.ended_ms, row.why) = (Phase::Cancelled, Some(now_ms), why);
         ledger.store(tx)?;
     }
     Ok(Answer::Done)
+}
+
+/// Cancels a job that shall not go on, by what the log says and when it is said.
+fn review(tx: &mut Transaction<'_>, now_ms: u64, job: JobId) -> Result<Answer, Refusal> {
+    let spec = spec(tx, job)?.ok_or(Refusal::NoSuchJob(job))?;
+    if spec.when.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
+        return cancel(tx, now_ms, job, Some("its deadline has passed".into()));
+    }
+    match turn(tx, &spec)? {
+        Turn::Never(why) => cancel(tx, now_ms, job, Some(why)),
+        Turn::Now | Turn::Later => Ok(Answer::Done),
+    }
+}
+
+/// Whether the tasks of a job may be started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// All that it waits for has succeeded.
+    Now,
+    /// Something of that is not over.
+    Later,
+    /// Something of that has not succeeded.
+    Never(String),
+}
+
+/// Judges the jobs that one waits for.
+pub(crate) fn turn(view: &dyn View, waits: &JobSpec) -> Result<Turn, Refusal> {
+    let mut turn = Turn::Now;
+    for &before in &waits.when.after {
+        let (Some(row), Some(spec)) = (progress(view, before)?, spec(view, before)?) else {
+            return Ok(Turn::Never(format!("it comes after job {before}, which is not known any more")));
+        };
+        let name = &spec.name;
+        match (row.phase, row.failed) {
+            (Phase::Over, 0) => {}
+            (Phase::Over, failed) => {
+                let tasks = row.tasks;
+                let why = format!(
+                    "it comes after job {before} ({name}), of which {failed} of {tasks} tasks failed"
+                );
+                return Ok(Turn::Never(why));
+            }
+            (Phase::Cancelled, _) => {
+                let why = row.why.map_or(String::new(), |why| format!(": {why}"));
+                return Ok(Turn::Never(format!(
+                    "it comes after job {before} ({name}), which was cancelled{why}"
+                )));
+            }
+            _ => turn = Turn::Later,
+        }
+    }
+    Ok(turn)
 }
 
 fn end_if_done(row: &mut Progress, now_ms: u64) {

@@ -10,6 +10,7 @@ use trine_types::NodeNumber;
 use crate::body::{Assigned, Ran};
 use crate::codec;
 use crate::messages::{Beat, Ended, Granted, Held, LET_GO, MAX_BEAT_BYTES, MAX_BEAT_RESULTS, Orders};
+use crate::parallel::patience::MEDIAN_OF_AT_LEAST;
 use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult, TaskSpec};
 
 /// Most processes and interpreters at once, whatever little they take.
@@ -23,6 +24,9 @@ const MAX_AHEAD: u32 = 128;
 const MAX_UNSETTLED: usize = 8_192;
 /// The same in bytes.
 const MAX_UNSETTLED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Times of tasks of one job that a median is made of: the first ones.
+const MAX_TIMES: usize = 1_024;
 
 struct Waiting {
     granted: Granted,
@@ -57,6 +61,9 @@ pub(crate) struct Worker {
     heard: Option<Duration>,
     /// How long bodies take lately.
     typical: Option<Duration>,
+    /// How long tasks took that succeeded, shortest first, of jobs whose limit
+    /// depends on it.
+    times: BTreeMap<JobId, Vec<Duration>>,
 }
 
 impl Worker {
@@ -74,6 +81,7 @@ impl Worker {
             unsent: VecDeque::new(),
             heard: None,
             typical: None,
+            times: BTreeMap::new(),
         }
     }
 
@@ -205,12 +213,13 @@ impl Worker {
     }
 
     fn forget_jobs(&mut self) {
-        let Self { over, jobs, running, waiting, .. } = self;
+        let Self { over, jobs, running, waiting, times, .. } = self;
         over.retain(|job| {
             let used = running.keys().any(|attempt| attempt.job == *job)
                 || waiting.iter().any(|waiting| waiting.granted.attempt.job == *job);
             if !used {
                 jobs.remove(job);
+                times.remove(job);
             }
             used
         });
@@ -253,6 +262,9 @@ impl Worker {
         let Some(run) = self.running.remove(&attempt) else { return };
         let executed = now.saturating_sub(run.started);
         self.typical = Some(self.typical.map_or(executed, |typical| (typical * 7 + executed) / 8));
+        if ran.outcome.is_success() {
+            self.took(attempt.job, executed);
+        }
         let result = TaskResult {
             index: attempt.index,
             attempt: attempt.attempt,
@@ -276,7 +288,34 @@ impl Worker {
 
     /// The timeout of a task that has begun.
     pub(crate) fn timeout(&self, attempt: Attempt) -> Option<Duration> {
-        self.jobs.get(&attempt.job).and_then(|job| job.timeout())
+        let job = self.jobs.get(&attempt.job)?;
+        job.timeout().or_else(|| {
+            let times = self.times.get(&attempt.job).filter(|times| times.len() >= MEDIAN_OF_AT_LEAST)?;
+            Some(times[times.len() / 2].saturating_mul(job.when.timeout_percent?) / 100)
+        })
+    }
+
+    fn took(&mut self, job: JobId, time: Duration) {
+        if self.jobs.get(&job).is_none_or(|job| job.when.timeout_percent.is_none()) {
+            return;
+        }
+        let times = self.times.entry(job).or_default();
+        if times.len() < MAX_TIMES {
+            times.insert(times.partition_point(|other| *other <= time), time);
+        }
+    }
+
+    /// What is left of the time of the tasks of a job, if that depends on how
+    /// long others took.
+    pub(crate) fn time_left(&self, job: JobId, now: Duration) -> Vec<(Attempt, Duration)> {
+        if !self.times.contains_key(&job) {
+            return Vec::new();
+        }
+        let left = |(attempt, running): (&Attempt, &Running)| {
+            let end = running.started.saturating_add(self.timeout(*attempt)?);
+            Some((*attempt, end.saturating_sub(now)))
+        };
+        self.running.iter().filter(|(attempt, _)| attempt.job == job).filter_map(left).collect()
     }
 }
 

@@ -9,16 +9,20 @@
 //! | [`plan`] | from options to tasks and the job |
 //! | [`input`] | reads arguments and data |
 //! | [`client`] | the routes of jobs, from this side |
+//! | [`parcel`] | files that travel with tasks |
 //! | [`printer`] | output, joblog, exit code |
 //! | [`pilot`] | `trine plan`: how long it would take on how many nodes |
 //! | [`job`] | `trine job`: jobs that run, or ran |
 //! | [`cost`] | where the time of a job went; pure |
+//! | [`stages`], [`submit`] | a file of stages, each a job after others |
 //! | [`again`] | tasks of a job once more |
 //! | [`history`] | what was predicted for jobs, and what came of it |
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,15 +35,17 @@ use trine_compute::parallel::halt::Tally;
 use trine_compute::parallel::joblog::{Earlier, HEADING};
 use trine_compute::parallel::tag::Tagger;
 use trine_compute::record::encode_task;
-use trine_compute::{JobId, TaskResult};
-use trine_types::NodeNumber;
+use trine_compute::{JobId, TaskResult, TaskSpec};
+use trine_types::{Entropy, NodeNumber};
 
 use crate::admin::protocol::NodeReport;
 use crate::dev::StopSignal;
 use crate::failure::Failure;
+use crate::seams::OsEntropy;
 use args::RunArgs;
 use client::{Api, Ask, Results, Unanswered};
 use input::Before;
+use parcel::{Place, RETURNS_VARIABLE};
 use plan::{Plan, Prepared};
 use printer::{Pending, Printer, Style};
 
@@ -50,9 +56,12 @@ pub mod cost;
 mod history;
 pub mod input;
 pub mod job;
+pub mod parcel;
 pub mod pilot;
 pub mod plan;
 pub mod printer;
+pub mod stages;
+pub mod submit;
 
 /// Tasks between the thread that reads and the one that submits.
 const QUEUE: usize = 4_096;
@@ -95,12 +104,15 @@ pub async fn run(args: RunArgs, json: bool) -> Result<u8, Failure> {
     let plan = Plan::new(&args, nodes)?;
     let mut stop = StopSignal::new()?;
     let mut reading = Reading::start(&args, plan, before)?;
-    let job = api.create(&plan::job(&args, reading.total)?).await?;
-    let submitter = Submitter::new(api.clone(), job, &args, json);
+    let mark = reading.plan.maker.has_returned().then(mark);
+    let mut spec = plan::job(&args, reading.total)?;
+    spec.env.extend(mark.iter().map(|mark| (RETURNS_VARIABLE.to_owned(), mark.clone())));
+    let job = api.create(&spec).await?;
+    let submitter = Submitter::new(api.clone(), job, &args, (json, mark.clone()));
     let outcome = tokio::select! {
         biased;
         () = stop.wait() => Ok(None),
-        code = work(&args, json, (&api, job), &mut reading, submitter) => code.map(Some),
+        code = work(&args, (json, mark), (&api, job), &mut reading, submitter) => code.map(Some),
     };
     match outcome {
         Ok(Some(code)) => Ok(code),
@@ -116,6 +128,13 @@ pub async fn run(args: RunArgs, json: bool) -> Result<u8, Failure> {
             Err(failure)
         }
     }
+}
+
+/// What separates output from files: nobody else may guess it.
+fn mark() -> String {
+    let mut bytes = [0; 16];
+    OsEntropy.fill(&mut bytes);
+    data_encoding::HEXLOWER.encode(&bytes)
 }
 
 fn show_dry(prepared: &Prepared) -> std::io::Result<()> {
@@ -221,6 +240,9 @@ struct Submitter {
     job: JobId,
     remembers: bool,
     traces: bool,
+    mark: String,
+    /// Archives that were sent: tasks may have the same.
+    sent: BTreeSet<[u8; 32]>,
     window: Arc<Semaphore>,
     next: u64,
     records: BytesMut,
@@ -228,15 +250,19 @@ struct Submitter {
 }
 
 impl Submitter {
-    fn new(api: Api, job: JobId, args: &RunArgs, json: bool) -> Self {
+    fn new(api: Api, job: JobId, args: &RunArgs, (json, mark): (bool, Option<String>)) -> Self {
         let shown = &args.shown;
         let tagged = (shown.tag || shown.tagstring.is_some()) && !shown.ungroup;
-        let remembers = tagged || shown.keep_order || shown.verbose || json || args.log.joblog.is_some();
+        let files = mark.is_some() || args.files.results.is_some();
+        let remembers =
+            files || tagged || shown.keep_order || shown.verbose || json || args.log.joblog.is_some();
         Self {
             api,
             job,
             remembers: remembers && !args.tasks.detach,
             traces: shown.trace,
+            mark: mark.unwrap_or_default(),
+            sent: BTreeSet::new(),
             window: Arc::new(Semaphore::new(WINDOW as usize)),
             next: 0,
             records: BytesMut::new(),
@@ -292,19 +318,45 @@ impl Submitter {
         if self.traces {
             eprintln!("{}", String::from_utf8_lossy(&prepared.command()));
         }
-        encode_task(&plan.maker.task(&prepared), &mut self.records);
+        let (task, sent) = self.task(plan, &prepared).await?;
+        encode_task(&task, &mut self.records);
         self.batch.count += 1;
         if self.remembers {
             self.batch.pending.push(Pending {
                 sequence: prepared.sequence,
                 command: prepared.command(),
-                sent: prepared.input.as_ref().map_or(0, Bytes::len) as u64,
+                sent,
                 tag: prepared.tag,
                 weight,
+                returned: prepared.returned.iter().map(|name| returned(name)).collect(),
+                results: prepared.results,
             });
         }
         let full = self.batch.count >= MAX_BATCH || self.records.len() >= MAX_BATCH_BYTES;
         if full { self.flush(told).await } else { Ok(ControlFlow::Continue(())) }
+    }
+
+    /// The task, its files on the nodes, and what was sent with it.
+    async fn task(&mut self, plan: &Plan, prepared: &Prepared) -> Result<(TaskSpec, u64), Failure> {
+        let task = plan.maker.task(prepared);
+        let parcel = prepared.parcel(plan.maker.cleans_up())?;
+        if parcel.is_empty() {
+            return Ok((task, prepared.input.as_ref().map_or(0, Bytes::len) as u64));
+        }
+        let input = prepared.input.clone();
+        let packing = tokio::task::spawn_blocking(move || (parcel.pack(input.as_deref()), parcel));
+        let (packed, parcel) = packing.await.map_err(Failure::new)?;
+        let (archive, missing) =
+            packed.map_err(|why| Failure::new(format!("task {}: {why}", prepared.sequence)))?;
+        for what in missing {
+            // As with parallel, the command says what it misses.
+            eprintln!("trine: task {}: cannot send {what}", prepared.sequence);
+        }
+        let hash = *blake3::hash(&archive).as_bytes();
+        if self.sent.insert(hash) {
+            self.api.put(&archive).await?;
+        }
+        Ok((parcel.wrap(task, hash, &self.mark), archive.len() as u64))
     }
 
     /// Sends what was added. A break: the job takes no more.
@@ -330,7 +382,7 @@ impl Submitter {
 
 async fn work(
     args: &RunArgs,
-    json: bool,
+    (json, mark): (bool, Option<String>),
     (api, job): (&Api, JobId),
     reading: &mut Reading,
     submitter: Submitter,
@@ -351,7 +403,7 @@ async fn work(
     let total = reading.total;
     let style = Style { keep_order: args.shown.keep_order, verbose: args.shown.verbose, json };
     let tally = Tally::new(args.tasks.halt.unwrap_or_default());
-    let printer = Printer::new(style, api.clone(), bar(args), open_joblog(args)?, tally);
+    let printer = Printer::new(style, api.clone(), bar(args), open_joblog(args)?, tally).returning(mark);
     let window = submitter.window.clone();
     let results = take(api.results(job), printer, (heard, window), total);
     let mut results = std::pin::pin!(results);
@@ -363,6 +415,11 @@ async fn work(
             results.await
         }
     }
+}
+
+/// Where a file goes that a task returns: it was looked at when it was sent.
+fn returned(name: &[u8]) -> PathBuf {
+    Place::of("--return", name).map(|place| place.there).unwrap_or_default()
 }
 
 async fn forget(mut told: mpsc::Receiver<Submitted>) -> Result<(), Failure> {

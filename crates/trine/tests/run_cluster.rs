@@ -234,3 +234,157 @@ async fn a_node_that_dies_loses_no_task_nor_output() {
     assert_eq!(rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
     cluster.stop().await;
 }
+
+/// Every file below a folder, with its content.
+fn tree(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).expect("a folder").map(|entry| entry.expect("an entry")) {
+            if entry.file_type().expect("a type").is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let name = entry.path().strip_prefix(folder).expect("below").display().to_string();
+            found.push((name, text(&std::fs::read(entry.path()).expect("read"))));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn files_travel_with_tasks_and_come_back() {
+    let cluster = Cluster::start().await;
+    let at = |name: &str| cluster.path().join(name);
+    std::fs::create_dir(at("in")).expect("made");
+    for name in ["in/a.txt", "in/b c.txt"] {
+        std::fs::write(at(name), name.repeat(30_000)).expect("written");
+    }
+    std::fs::write(at("base"), "of all\n").expect("written");
+    let words =
+        ["-k", "--bf", "base", "--trc", "{.}.up", "cat base; ls -d in base; tr a-z A-Z < {} > {.}.up"];
+    let words: Vec<&str> = words.iter().chain(&[":::", "in/a.txt", "in/b c.txt"]).copied().collect();
+    let out = cluster.run(&words, "");
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(text(&out.stdout), "of all\nbase\nin\n".repeat(2));
+    for (name, from) in [("in/a.up", "in/a.txt"), ("in/b c.up", "in/b c.txt")] {
+        let made = text(&std::fs::read(at(name)).expect("returned"));
+        assert_eq!(made, from.to_uppercase().repeat(30_000));
+    }
+    let logs = cluster.trine(2, &["job", "logs", "1", "-k"], "");
+    assert_eq!(text(&logs.stdout), text(&out.stdout), "files are no output");
+    let out = cluster.run(&["--return", "{}", "--tf", "{}", "rm {}; exit 4", ":::", "base", "none"], "");
+    let said = text(&out.stderr);
+    assert!(
+        said.contains("cannot send none: No such file") && said.contains("did not return base"),
+        "{said}"
+    );
+    assert_eq!(out.status.code(), Some(2), "the commands failed, and nothing else");
+    let out = cluster.run(&["--tf", "{}", "cat", ":::", "/etc/hostname"], "");
+    assert!(text(&out.stderr).contains("DIR/./FILE"), "{}", text(&out.stderr));
+    let out = cluster.run(&["--tf", "{}", "cat {/}", ":::", "/etc/./hostname"], "");
+    assert_eq!(out.stdout, std::fs::read("/etc/hostname").expect("a name"));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn results_are_filed_as_by_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let lines: &[(&[&str], &str)] = &[
+        (&["--results", "OUT", "echo {}; echo err >&2", ":::", "a", "b/c", "d e\\", ":::", "x"], ""),
+        (&["--results", "OUT/{1}.txt", "echo {}; echo err >&2; false", ":::", "a", "b"], ""),
+        (&["--results", "OUT/{/}/", "echo", ":::", "a", "b/c"], ""),
+        (&["--tag", "--results", "OUT", "echo", ":::", "a"], ""),
+        (&["--results", "OUT", "--pipe", "cat"], "1\n2\n"),
+    ];
+    for (number, (words, input)) in lines.iter().enumerate() {
+        let named = |program: &str| {
+            let name = format!("{program}{number}");
+            let words: Vec<String> = words.iter().map(|word| word.replace("OUT", &name)).collect();
+            (cluster.path().join(name), words)
+        };
+        let ((expected, theirs), (got, ours)) = (named("theirs"), named("ours"));
+        let theirs = cluster.parallel(&theirs.iter().map(String::as_str).collect::<Vec<_>>(), input);
+        let ours = cluster.run(&ours.iter().map(String::as_str).collect::<Vec<_>>(), input);
+        assert_eq!(tree(&got), tree(&expected), "{words:?}: {}", text(&ours.stderr));
+        assert_eq!((text(&ours.stdout), ours.status.code()), (text(&theirs.stdout), theirs.status.code()));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn stages_come_after_each_other_and_deadlines_hold() {
+    let cluster = Cluster::start().await;
+    let file =
+        |name: &str, content: &str| std::fs::write(cluster.path().join(name), content).expect("written");
+    file("greet.sh", "echo hello $1 from $WHO\n");
+    file(
+        "good.toml",
+        "name = 'good'\nenv = { WHO = 'us' }\n\
+        [stages.last]\ncommand = 'sh greet.sh last'\nfiles = ['greet.sh']\nafter = ['first']\n\
+        [stages.first]\ncommand = 'sleep 0.5; echo {}'\nargs = ['a', 'b']\n",
+    );
+    file(
+        "bad.toml",
+        "name = 'bad'\n[stages.next]\ncommand = 'true'\nafter = ['fails']\n\
+        [stages.over]\ncommand = 'true'\nafter = ['next']\n\
+        [stages.fails]\ncommand = 'exit {}'\nargs = ['0', '5']\n",
+    );
+    file("late.toml", "name = 'late'\ndeadline = '1s'\n[stages.sleeps]\ncommand = 'sleep 600'\n");
+    let submit = |name: &str| cluster.trine(2, &["job", "submit", "--from", name], "");
+    let good = submit("good.toml");
+    assert_eq!(text(&good.stdout), "1\tfirst\n2\tlast\n", "{}", text(&good.stderr));
+    assert!(cluster.trine(2, &["job", "wait", "2"], "").status.success());
+    assert_eq!(text(&cluster.trine(2, &["job", "logs", "2"], "").stdout), "hello last from us\n");
+    let results = |job: &str| {
+        let shown = cluster.trine(2, &["job", "show", job, "--json"], "").stdout;
+        let shown: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
+        (shown["first_start_ms"].as_u64(), shown["last_end_ms"].as_u64())
+    };
+    let ((_, end), (start, _)) = (results("1"), results("2"));
+    assert!(end.is_some() && start >= end, "{start:?} {end:?}");
+    assert_eq!(text(&submit("bad.toml").stdout), "3\tfails\n4\tnext\n5\tover\n");
+    let over = cluster.trine(2, &["job", "wait", "5"], "");
+    let said = text(&over.stderr);
+    assert_eq!(over.status.code(), Some(1), "{said}");
+    assert!(said.contains("job 4 (bad/next)") && said.contains("1 of 2 tasks failed"), "{said}");
+    submit("late.toml");
+    let late = cluster.trine(2, &["job", "wait", "6"], "");
+    assert_eq!(late.status.code(), Some(1));
+    assert!(text(&late.stderr).contains("its deadline has passed"), "{}", text(&late.stderr));
+    file(
+        "hold.toml",
+        "name = 'hold'\n[stages.a]\ncommand = 'sleep 600'\n\
+        [stages.b]\ncommand = 'true'\nafter = ['a']\n",
+    );
+    assert_eq!(text(&submit("hold.toml").stdout), "7\ta\n8\tb\n");
+    let list = text(&cluster.trine(2, &["job", "ls"], "").stdout);
+    assert!(list.lines().any(|line| line.contains("hold/b") && line.contains("waiting")), "{list}");
+    assert!(cluster.trine(2, &["job", "cancel", "7"], "").status.success());
+    let held = text(&cluster.trine(2, &["job", "wait", "8"], "").stderr);
+    assert!(held.contains("job 7 (hold/a), which was cancelled"), "{held}");
+    let wrong = submit("greet.sh");
+    assert!(
+        wrong.status.code() == Some(2) && text(&wrong.stderr).contains("greet.sh line 1"),
+        "{}",
+        text(&wrong.stderr)
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_that_takes_far_longer_than_others_is_killed() {
+    let cluster = Cluster::start().await;
+    let all: Vec<String> = (0..24).map(|n| n.to_string()).collect();
+    let words = ["-j", "2", "--timeout", "3000%", "test {} = 7 && exec sleep 600; sleep 0.2; echo {}", ":::"];
+    let words: Vec<&str> = words.into_iter().chain(all.iter().map(String::as_str)).collect();
+    let out = cluster.run(&words, "");
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("was killed because it timed out"), "{}", text(&out.stderr));
+    assert_eq!(text(&out.stdout).lines().count(), 23);
+    cluster.stop().await;
+}

@@ -7,7 +7,7 @@ use trine_storage::Keyspace;
 use super::*;
 use crate::command::{Answer, Command};
 use crate::messages::Held;
-use crate::spec::{Halt, HaltOn, Resources};
+use crate::spec::{Halt, HaltOn, Resources, When};
 use crate::state::tests::{append, create, rows, run};
 
 const ONE: NodeNumber = NodeNumber(1);
@@ -259,4 +259,42 @@ fn tasks_that_nobody_wants_do_not_begin() {
     assert!(master.beat(TWO, beat(&master, &[], vec![]), at(4)));
     let left = grants(&mut master, &rows, TWO, at(5));
     assert_eq!(left.iter().map(|attempt| attempt.index).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn a_job_waits_for_those_before_it_also_after_a_change_of_master() {
+    let rows = rows();
+    let first = create(&rows, JobSpec::default());
+    let next =
+        create(&rows, JobSpec { when: When { after: vec![first], ..When::default() }, ..JobSpec::default() });
+    let doomed = create(
+        &rows,
+        JobSpec {
+            when: When { after: vec![next], deadline_ms: Some(50), ..When::default() },
+            ..JobSpec::default()
+        },
+    );
+    for job in [first, next] {
+        append(&rows, job, 1).expect("added");
+        run(&rows, Command::Close { job, submitted: Waited::default() }).expect("closed");
+    }
+    let mut master = reign(&rows, 7, &[], at(0));
+    let hello = beat(&master, &[], vec![]);
+    assert!(master.beat(ONE, hello, at(1)));
+    let granted = grants(&mut master, &rows, ONE, at(1));
+    assert_eq!(granted.iter().map(|attempt| attempt.job).collect::<Vec<_>>(), [first]);
+    let told = beat(&master, &[], vec![ended(granted[0], 0)]);
+    master.beat(ONE, told, at(2));
+    assert_eq!(commit(&mut master, &rows), 1);
+    for (number, mut master) in [(7, master), (8, reign(&rows, 8, &[], at(3)))] {
+        master.follow(&*rows, at(3)).expect("rows decode");
+        let hello = beat(&master, &[], vec![]);
+        assert!(master.beat(ONE, hello, at(4)));
+        let granted = grants(&mut master, &rows, ONE, at(4));
+        assert_eq!(granted.iter().map(|attempt| attempt.job).collect::<Vec<_>>(), [next], "{number}");
+        master.look_at_deadlines(49);
+        assert_eq!(master.next_review(), None);
+        master.look_at_deadlines(50);
+        assert_eq!((master.next_review(), master.next_review()), (Some(doomed), None));
+    }
 }

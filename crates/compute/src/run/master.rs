@@ -272,6 +272,7 @@ impl Chair {
             }
             drop(suspects);
             master.tick(now);
+            master.look_at_deadlines(self.shared.clock.wall_ms());
             let reign = master.reign();
             let due = Instant::now();
             let late: Vec<NodeNumber> = self
@@ -341,7 +342,7 @@ impl Chair {
             }
             Done::Cancelled(job, answer) => {
                 if let Err(error) = answer {
-                    tracing::warn!(%job, %error, "a job that was halted is not ended yet");
+                    tracing::warn!(%job, %error, "a job that shall end is not ended yet");
                 }
             }
         }
@@ -391,8 +392,11 @@ impl Chair {
             let answer = self.shared.replication.propose(GroupId::JOBS, command);
             self.under_way.push(answer.map(move |answer| Done::Accounted(job, answer)).boxed());
         }
-        while let Some(job) = master.next_cancel() {
-            let command = codec::encode(&Command::Cancel { job });
+        let reviews = std::iter::from_fn(|| master.next_review()).map(|job| (job, Command::Review { job }));
+        let mut ends: Vec<_> = reviews.collect();
+        ends.extend(std::iter::from_fn(|| master.next_cancel()).map(|job| (job, Command::Cancel { job })));
+        for (job, command) in ends {
+            let command = codec::encode(&command);
             let answer = self.shared.replication.propose(GroupId::JOBS, command);
             self.under_way.push(answer.map(move |answer| Done::Cancelled(job, answer)).boxed());
         }

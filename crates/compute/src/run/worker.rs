@@ -159,6 +159,9 @@ impl Hands {
                 self.stops.remove(&attempt);
                 self.deadlines.remove(&attempt);
                 self.worker.ended(attempt, ran, now);
+                for (attempt, left) in self.worker.time_left(attempt.job, now) {
+                    self.deadlines.insert(attempt, Instant::now() + left);
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "a task's body panicked");

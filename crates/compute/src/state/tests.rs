@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use trine_storage::{Keyspace, OrderedStore, StateStore};
 
 use super::*;
-use crate::spec::{BodyKind, Halt, TaskSpec};
+use crate::spec::{BodyKind, Halt, TaskSpec, When};
 
 pub(crate) fn rows() -> Arc<dyn Keyspace> {
     OrderedStore::new(1).keyspace("jobs").expect("opened")
@@ -198,4 +198,55 @@ proptest! {
             prop_assert!(row.phase != Phase::Over || row.done == row.tasks);
         }
     }
+}
+
+#[test]
+fn a_job_does_not_outlive_its_deadline() {
+    let rows = rows();
+    let [late, soon] = [7, 8].map(|deadline_ms| {
+        create(
+            &rows,
+            JobSpec {
+                when: When { deadline_ms: Some(deadline_ms), ..When::default() },
+                ..JobSpec::default()
+            },
+        )
+    });
+    for job in [late, soon] {
+        assert_eq!(run(&rows, Command::Review { job }), Ok(Answer::Done));
+    }
+    assert_eq!((phase(&rows, late), phase(&rows, soon)), (Phase::Cancelled, Phase::Open));
+    let row = progress(&*rows, late).expect("decodes").expect("there");
+    assert_eq!((row.ended_ms, row.why.as_deref()), (Some(7), Some("its deadline has passed")));
+}
+
+#[test]
+fn a_job_comes_after_those_that_succeeded() {
+    let rows = rows();
+    let named = |name: &str, after: &[JobId]| JobSpec {
+        name: name.into(),
+        when: When { after: after.to_vec(), ..When::default() },
+        ..JobSpec::default()
+    };
+    let [good, bad] = ["good", "bad"].map(|name| create(&rows, named(name, &[])));
+    let spec = named("next", &[good, bad]);
+    let next = create(&rows, spec.clone());
+    let judged = || turn(&*rows, &spec).expect("decodes");
+    for job in [good, bad] {
+        append(&rows, job, 1).expect("added");
+        run(&rows, Command::Close { job, submitted: Waited::default() }).expect("closed");
+        assert_eq!(judged(), Turn::Later);
+        commit_of(&rows, vec![returned(job, 0, job == good)]);
+    }
+    assert_eq!(phase(&rows, next), Phase::Open);
+    run(&rows, Command::Review { job: next }).expect("reviewed");
+    let row = progress(&*rows, next).expect("decodes").expect("there");
+    let why = row.why.expect("a reason");
+    assert!(why.contains("job 2 (bad)") && why.contains("1 of 1 tasks failed"), "{why}");
+    let last = named("last", &[next]);
+    let Turn::Never(why) = turn(&*rows, &last).expect("decodes") else { panic!("never") };
+    assert!(why.contains("which was cancelled: it comes after job 2"), "{why}");
+    assert_eq!(turn(&*rows, &named("x", &[good])), Ok(Turn::Now));
+    let refused = run(&rows, Command::Create { spec: Box::new(named("x", &[JobId(9)])) });
+    assert!(matches!(refused, Err(Refusal::Bad(_))), "{refused:?}");
 }

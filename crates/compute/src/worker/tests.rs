@@ -103,3 +103,26 @@ fn only_short_tasks_are_taken_ahead() {
         assert_eq!(worker.beat(at(took)).ahead > 0, took == 1);
     }
 }
+
+#[test]
+fn a_limit_follows_the_median_of_those_that_succeeded() {
+    let mut worker = worker();
+    let spec = JobSpec {
+        when: crate::spec::When { timeout_percent: Some(200), ..Default::default() },
+        ..JobSpec::default()
+    };
+    let jobs = vec![(JOB, Encoded(codec::encode(&spec)))];
+    worker.obey(Orders { jobs, ..orders(&[0, 1, 2, 3, 4]) }, at(0));
+    let (good, bad) = (Outcome::Exited { code: 0 }, Outcome::Exited { code: 1 });
+    assert_eq!(start_all(&mut worker, at(0)), [0, 1]);
+    worker.ended(attempt(1), Ran::only(good.clone()), at(100));
+    assert_eq!(start_all(&mut worker, at(100)), [2]);
+    worker.ended(attempt(2), Ran::only(bad), at(101));
+    assert_eq!(start_all(&mut worker, at(101)), [3]);
+    worker.ended(attempt(3), Ran::only(good.clone()), at(301));
+    assert!(worker.time_left(JOB, at(301)).is_empty(), "two times say nothing");
+    assert_eq!(start_all(&mut worker, at(301)), [4]);
+    worker.ended(attempt(4), Ran::only(good), at(451));
+    assert_eq!(worker.timeout(attempt(0)), Some(at(300)), "twice the median of 100, 150 and 200");
+    assert_eq!(worker.time_left(JOB, at(451)), [(attempt(0), at(0))], "it has run for longer");
+}

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use trine_compute::command::JobView;
 use trine_compute::limits::{MAX_RANGE_BYTES, MAX_TASKS_PER_RANGE};
 use trine_compute::record::{Decoder, Record, encode};
-use trine_compute::{JobId, JobSpec};
+use trine_compute::{JobId, JobSpec, When};
 
 use super::client::{Api, Ask};
 use crate::failure::Failure;
@@ -25,8 +25,9 @@ pub(super) async fn submit(
     if without.len() as u64 == job.progress.tasks {
         return Ok(None);
     }
-    // The prediction was for all of them.
-    let again = api.create(&JobSpec { predicted_ms: None, ..job.spec.clone() }).await?;
+    // What it came after is over, and its time may be; the prediction was for all of them.
+    let spec = JobSpec { when: When::default(), predicted_ms: None, ..job.spec.clone() };
+    let again = api.create(&spec).await?;
     let (mut from, mut sent) = (0, 0);
     let (mut batch, mut count) = (BytesMut::new(), 0);
     while from < job.progress.tasks {

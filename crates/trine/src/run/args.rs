@@ -16,13 +16,14 @@ Examples:
   cat urls.txt | trine run --joblog log --resume ./fetch.sh
   cat big.txt | trine run --pipe --block 1M wc -l
   trine run --every-node uptime
+  trine run --trc {.}.gz gzip -9 {} ::: logs/*.log
 
 Replacement strings: {} {.} {/} {//} {/.} {#} {%} {1} {2.} {-1}; without one, the
 argument is put behind the command. The line is given to $SHELL on a node, with
 arguments quoted. The exit code is the number of failed tasks, at most 101.";
 
 /// `trine run`.
-#[derive(Debug, Args, Clone)]
+#[derive(Debug, Args, Clone, Default)]
 #[command(after_help = AFTER)]
 pub struct RunArgs {
     /// Where arguments come from.
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// What they find and leave.
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Files that travel with tasks, and where output goes.
+    #[command(flatten)]
+    pub files: FileArgs,
     /// Which node to ask.
     #[command(flatten)]
     pub node: NodeTarget,
@@ -169,7 +173,7 @@ pub struct TaskArgs {
     /// Try a task up to so many times.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub retries: Option<u32>,
-    /// Kill a task after this time: seconds, 1.5h.
+    /// Kill a task after this time: seconds, 1.5h, or 200% of the median of those that succeeded on its node.
     #[arg(long, value_name = "TIME", value_parser = trine_compute::parallel::patience::parse)]
     pub timeout: Option<trine_compute::parallel::patience::Patience>,
     /// When to stop early: never, or soon|now,fail|success|done=N or N%.
@@ -199,7 +203,7 @@ pub struct TaskArgs {
 /// What tasks find and leave.
 #[derive(Debug, Args, Clone, Default)]
 pub struct PlaceArgs {
-    /// Where tasks run: a folder of the nodes, . for this one's path [default: an empty one for each task].
+    /// Where tasks run: a folder of the nodes, . for this one's path, ... for an empty one for each task [default: ...].
     #[arg(long, visible_alias = "wd", value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// An environment variable to take along (NAME), or to set (NAME=VALUE); may be repeated.
@@ -211,6 +215,41 @@ pub struct PlaceArgs {
     /// What stands for the arguments, instead of {}.
     #[arg(short = 'I', value_name = "TEXT")]
     pub replace: Option<String>,
+}
+
+/// Files that travel with tasks, and where output goes.
+#[derive(Debug, Args, Clone, Default)]
+pub struct FileArgs {
+    /// Send this file to the directory of each task, as {} (replacement strings are filled in); DIR/./FILE is FILE there.
+    #[arg(long = "transferfile", visible_aliases = ["tf", "transfer-file"], value_name = "FILE")]
+    pub transferfile: Vec<String>,
+    /// The same as --transferfile {}.
+    #[arg(long)]
+    pub transfer: bool,
+    /// Bring this file back from the directory of each task when it has ended.
+    #[arg(long = "return", value_name = "FILE")]
+    pub returned: Vec<String>,
+    /// Send this file to each task.
+    #[arg(long = "basefile", visible_alias = "bf", value_name = "FILE")]
+    pub basefile: Vec<String>,
+    /// Remove what was sent and returned from a --workdir afterwards (a task's own directory always goes).
+    #[arg(long)]
+    pub cleanup: bool,
+    /// The same as --transferfile {} --return FILE --cleanup.
+    #[arg(long, value_name = "FILE")]
+    pub trc: Vec<String>,
+    /// Put output into files below this folder instead of printing it; with replacement strings: into the file of that name.
+    #[arg(long, visible_alias = "res", value_name = "DIR")]
+    pub results: Option<String>,
+}
+
+impl FileArgs {
+    /// Whether tasks are sent files, or return some.
+    #[must_use]
+    pub fn travel(&self) -> bool {
+        let named = [&self.transferfile, &self.returned, &self.basefile, &self.trc];
+        self.transfer || named.iter().any(|names| !names.is_empty())
+    }
 }
 
 /// Reads `500M`, `2G`, `1000000`: powers of 1024 throughout.

@@ -34,6 +34,8 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 const UNREACHABLE_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two rounds over all nodes.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
+/// Nodes that a blob is put on.
+const COPIES: usize = 2;
 /// Longest answer that is read whole.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
@@ -250,6 +252,22 @@ impl Api {
     /// They are refused, or nobody answers.
     pub async fn append(&mut self, job: JobId, first: u64, records: Bytes) -> Result<(), Unanswered> {
         self.bytes(&Ask::post(&format!("/v1/jobs/{job}/tasks?after={first}"), records)).await.map(drop)
+    }
+
+    /// Puts bytes where workers find them by their hash, on two nodes if there
+    /// are two: one may be lost before they are fetched.
+    ///
+    /// # Errors
+    /// They are refused, or nobody answers.
+    pub async fn put(&mut self, bytes: &Bytes) -> Result<[u8; 32], Failure> {
+        let hash = blake3::hash(bytes);
+        let path = format!("/v1/blobs/{}", hash.to_hex());
+        for _ in 0..self.doors.len().min(COPIES) {
+            let ask = Ask { method: Method::PUT, ..Ask::post(&path, bytes.clone()) };
+            self.bytes(&ask).await?;
+            (self.at, self.open) = (self.at + 1, None);
+        }
+        Ok(*hash.as_bytes())
     }
 
     /// No more tasks come.

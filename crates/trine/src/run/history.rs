@@ -115,6 +115,7 @@ mod tests {
             failed: 0,
             created_ms: 1_000,
             ended_ms,
+            why: None,
             bytes: 0,
             halt: None,
             submitted: Waited::default(),

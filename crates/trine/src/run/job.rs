@@ -6,13 +6,14 @@ use std::io::Write as _;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use trine_compute::command::JobView;
+use trine_compute::command::{JobView, Progress};
 use trine_compute::parallel::halt::{Rule, Tally};
-use trine_compute::{JobId, TaskResult};
+use trine_compute::{JobId, JobSpec, TaskResult};
 
 use super::args::RunArgs;
 use super::client::{Api, Ask};
 use super::cost::{Account, Cost, WorkerCost};
+use super::parcel::RETURNS_VARIABLE;
 use super::printer::{Pending, Printer, Style, ended};
 use crate::admin::report::table;
 use crate::cli::NodeTarget;
@@ -22,7 +23,7 @@ use crate::failure::Failure;
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
     /// Submit a job and print its number; the same options as `trine run`.
-    Submit(Box<RunArgs>),
+    Submit(Box<SubmitArgs>),
     /// The jobs, newest first.
     Ls(NodeTarget),
     /// How far a job is, where its time went (`T = T_a + T_c`), what each worker did.
@@ -35,6 +36,17 @@ pub enum JobCommand {
     Wait(OneJob),
     /// Run the tasks that failed again, as a new job, and print its number.
     Retry(OneJob),
+}
+
+/// `trine job submit`.
+#[derive(Debug, Args, Clone)]
+pub struct SubmitArgs {
+    /// Submit the stages that this file describes (docs/jobs.md), and print their jobs.
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "words")]
+    pub from: Option<std::path::PathBuf>,
+    /// Everything else.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Names a job.
@@ -73,9 +85,13 @@ pub struct LogsArgs {
 /// No node runs here, or there is no such job.
 pub async fn run(command: JobCommand, json: bool) -> Result<u8, Failure> {
     match command {
+        JobCommand::Submit(args) if args.from.is_some() => {
+            let SubmitArgs { from, run } = *args;
+            super::submit::run(&from.unwrap_or_default(), &run.node, json).await
+        }
         JobCommand::Submit(mut args) => {
-            args.tasks.detach = true;
-            super::run(*args, json).await
+            args.run.tasks.detach = true;
+            super::run(args.run, json).await
         }
         JobCommand::Ls(target) => list(&target, json).await,
         JobCommand::Show(one) => show(&one, json).await,
@@ -120,8 +136,14 @@ async fn list(target: &NodeTarget, json: bool) -> Result<u8, Failure> {
 }
 
 fn state(jobs: &[JobView], id: JobId) -> String {
-    let phase = jobs.iter().find(|job| job.id == id).map(|job| format!("{:?}", job.progress.phase));
-    phase.unwrap_or_default().to_lowercase()
+    let Some(job) = jobs.iter().find(|job| job.id == id) else { return String::new() };
+    let is_over = |before: &JobId| {
+        jobs.iter().find(|job| job.id == *before).is_none_or(|job| job.progress.phase.is_over())
+    };
+    if !job.progress.phase.is_over() && !job.spec.when.after.iter().all(is_over) {
+        return "waiting".to_owned();
+    }
+    format!("{:?}", job.progress.phase).to_lowercase()
 }
 
 pub(super) fn seconds(ms: u64) -> String {
@@ -201,6 +223,7 @@ fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
         }
         out += "\n";
     }
+    out += &place(spec, progress);
     if cost.tasks == 0 {
         return out;
     }
@@ -234,12 +257,30 @@ fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
     out
 }
 
+/// What a job comes after, when it must be over, why it did not go on.
+fn place(spec: &JobSpec, progress: &Progress) -> String {
+    let mut out = String::new();
+    if let Some(why) = &progress.why {
+        let _ = writeln!(out, "cancelled  because {why}");
+    }
+    if !spec.when.after.is_empty() {
+        let jobs: Vec<_> = spec.when.after.iter().map(JobId::to_string).collect();
+        let _ = writeln!(out, "after      job {}", jobs.join(", "));
+    }
+    if let Some(deadline) = spec.when.deadline_ms {
+        let _ = writeln!(out, "deadline   {} UTC", moment(deadline));
+    }
+    out
+}
+
 async fn logs(args: &LogsArgs, json: bool) -> Result<u8, Failure> {
     let mut api = Api::find(&args.one.node).await?;
     let job = view(&mut api, args.one.job).await?;
     let style = Style { keep_order: args.keep_order, verbose: false, json };
     let bar = indicatif::ProgressBar::hidden();
-    let mut printer = Printer::new(style, api.clone(), bar, None, Tally::new(Rule::Never));
+    let mark = job.spec.env.iter().find(|(name, _)| name == RETURNS_VARIABLE);
+    let printer = Printer::new(style, api.clone(), bar, None, Tally::new(Rule::Never));
+    let mut printer = printer.returning(mark.map(|(_, mark)| mark.clone()));
     let (mut results, mut taken) = (api.results(job.id), 0);
     while args.follow || taken < job.progress.done {
         let Some(result) = results.next().await? else { break };
@@ -256,7 +297,7 @@ async fn logs(args: &LogsArgs, json: bool) -> Result<u8, Failure> {
 fn pending(result: &TaskResult, tag: bool) -> Option<Pending> {
     let sequence = result.index + 1;
     let tag = tag.then(|| sequence.to_string().into_bytes());
-    tag.map(|tag| Pending { sequence, command: Vec::new(), tag: Some(tag), sent: 0, weight: 0 })
+    tag.map(|tag| Pending { sequence, tag: Some(tag), ..Pending::default() })
 }
 
 async fn wait(one: &OneJob, json: bool) -> Result<u8, Failure> {
@@ -272,7 +313,10 @@ async fn wait(one: &OneJob, json: bool) -> Result<u8, Failure> {
     if json {
         print(&(serde_json::to_string(&job).map_err(Failure::new)? + "\n"))?;
     }
-    Ok(tally.exit_code(job.progress.tasks))
+    if let Some(why) = &job.progress.why {
+        eprintln!("trine: job {} was cancelled because {why}", job.id);
+    }
+    Ok(tally.exit_code(job.progress.tasks).max(u8::from(job.progress.why.is_some())))
 }
 
 async fn retry(one: &OneJob, json: bool) -> Result<u8, Failure> {
@@ -321,6 +365,7 @@ mod tests {
             failed: 1,
             created_ms: 3_600_000,
             ended_ms: Some(3_601_500),
+            why: None,
             bytes: 0,
             halt: None,
             submitted: Waited { tasks: 2, micros: 4_000 },

@@ -107,6 +107,11 @@ pub async fn run(args: PlanArgs, json: bool) -> Result<u8, Failure> {
     if command.tasks.every_node || command.pipe.pipe {
         return Err(Failure::new("a plan is made for arguments, not for --every-node or --pipe").usage());
     }
+    if command.files.travel() {
+        return Err(Failure::new("a plan is made for tasks without files of their own")
+            .hint("put the files where all nodes have them, and name that with --workdir")
+            .usage());
+    }
     let plan = Plan::new(command, Vec::new())?;
     if args.run && plan.sources.iter().any(is_standard_input) {
         return Err(Failure::new("--run reads the arguments twice, which standard input does not allow")

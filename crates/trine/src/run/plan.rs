@@ -12,10 +12,11 @@ use trine_compute::parallel::patience::Patience;
 use trine_compute::parallel::sources::{self, From as SourceFrom, Source};
 use trine_compute::parallel::template::{Arg, Line, Template};
 use trine_compute::spec::Input;
-use trine_compute::{Halt, HaltOn, JobSpec, Resources, TaskSpec, Work};
+use trine_compute::{Halt, HaltOn, JobSpec, Resources, TaskSpec, When, Work};
 use trine_types::NodeNumber;
 
-use super::args::{InputArgs, PipeArgs, RunArgs, TaskArgs};
+use super::args::{FileArgs, InputArgs, PipeArgs, RunArgs, TaskArgs};
+use super::parcel::{self, Parcel, Place};
 use crate::failure::Failure;
 
 /// Where the number of a task's slot is found by the shell of a task.
@@ -65,6 +66,24 @@ pub struct Maker {
     template: Template,
     tag: Option<Template>,
     shell: Vec<u8>,
+    files: Files,
+}
+
+/// The files of tasks, as names with holes.
+#[derive(Debug, Default)]
+struct Files {
+    base: Vec<Vec<u8>>,
+    sent: Vec<(&'static str, Template)>,
+    returned: Vec<Template>,
+    cleanup: bool,
+    results: Option<(Vec<u8>, Template)>,
+}
+
+impl Files {
+    fn sent(&self, sequence: u64, args: &[Arg]) -> Vec<(&'static str, Vec<u8>)> {
+        let base = self.base.iter().map(|name| ("--basefile", name.clone()));
+        base.chain(self.sent.iter().map(|(option, name)| (*option, filled(name, sequence, args)))).collect()
+    }
 }
 
 /// A task before it is submitted.
@@ -80,9 +99,39 @@ pub struct Prepared {
     pub input: Option<Bytes>,
     /// The only node that may run it.
     pub node: Option<NodeNumber>,
+    /// Names of files that are sent with it, each with its option,
+    pub sent: Vec<(&'static str, Vec<u8>)>,
+    /// of those that it returns,
+    pub returned: Vec<Vec<u8>>,
+    /// and where its output goes, if not to standard output.
+    pub results: Option<Filed>,
+}
+
+/// Files that take the output of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filed {
+    /// `stdout`, `stderr` and `seq` in this folder.
+    Folder(PathBuf),
+    /// This one, and beside it those with `.err` and `.seq` behind its name.
+    File(PathBuf),
 }
 
 impl Prepared {
+    /// What travels with it.
+    ///
+    /// # Errors
+    /// A name that leads out of a task's directory.
+    pub fn parcel(&self, cleanup: bool) -> Result<Parcel, Failure> {
+        let usage = |why: String| Failure::new(why).usage();
+        let sent = self.sent.iter().map(|(option, name)| Place::of(option, name));
+        let returned = self.returned.iter().map(|name| Place::of("--return", name).map(|place| place.there));
+        Ok(Parcel {
+            sent: sent.collect::<Result<_, _>>().map_err(usage)?,
+            returned: returned.collect::<Result<_, _>>().map_err(usage)?,
+            cleanup,
+        })
+    }
+
     /// The command as people see it.
     #[must_use]
     pub fn command(&self) -> Vec<u8> {
@@ -107,7 +156,31 @@ impl Maker {
             tag: self.tag.as_ref().map(|tag| tag.fill(sequence, args).with_slot(b"{%}")),
             input,
             node: None,
+            sent: self.files.sent(sequence, args),
+            returned: self.files.returned.iter().map(|name| filled(name, sequence, args)).collect(),
+            results: self.files.results.as_ref().map(|(text, template)| {
+                let name = filled(template, sequence, args);
+                if !template.has_holes() {
+                    Filed::Folder(parcel::results_folder(text, args))
+                } else if name.ends_with(b"/") {
+                    Filed::Folder(PathBuf::from(OsString::from_vec(name)))
+                } else {
+                    Filed::File(PathBuf::from(OsString::from_vec(name)))
+                }
+            }),
         }
+    }
+
+    /// Whether the files of tasks are removed from a folder that they share.
+    #[must_use]
+    pub fn cleans_up(&self) -> bool {
+        self.files.cleanup
+    }
+
+    /// Whether tasks return files.
+    #[must_use]
+    pub fn has_returned(&self) -> bool {
+        !self.files.returned.is_empty()
     }
 
     /// What is submitted for it.
@@ -161,6 +234,24 @@ impl Plan {
     }
 }
 
+/// A template that is no command: slots are the nodes' and not known yet.
+fn filled(template: &Template, sequence: u64, args: &[Arg]) -> Vec<u8> {
+    template.fill(sequence, args).with_slot(b"{%}")
+}
+
+impl Plan {
+    /// A task for each of these arguments, or one without any.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn of(args: &RunArgs, command: &str, given: Option<Vec<Vec<u8>>>) -> Result<Self, Failure> {
+        let maker = maker(args, &[command.as_bytes().to_vec()], given.is_none())?;
+        let source = |words| Source { from: SourceFrom::Words(words), linked: false };
+        let (sources, lines) = (given.map(source).into_iter().collect(), lines(&args.input)?);
+        Ok(Self { sources, cut: None, maker, lines, nodes: Vec::new() })
+    }
+}
+
 fn file_source(path: &Path) -> Source {
     Source { from: SourceFrom::File(path.as_os_str().as_bytes().to_vec()), linked: false }
 }
@@ -185,7 +276,43 @@ fn maker(args: &RunArgs, command: &[Vec<u8>], is_filter: bool) -> Result<Maker, 
     };
     let tag = tag.map(|text| Template::plain(text, whole)).transpose();
     let tag = tag.map_err(|error| Failure::new(error).usage())?;
-    Ok(Maker { template, tag, shell: shell() })
+    let files = files(&args.files, whole, args.tasks.detach)?;
+    Ok(Maker { template, tag, shell: shell(), files })
+}
+
+fn files(args: &FileArgs, whole: &[u8], detached: bool) -> Result<Files, Failure> {
+    let template =
+        |text: &str| Template::plain(text.as_bytes(), whole).map_err(|error| Failure::new(error).usage());
+    let mut files = Files { cleanup: args.cleanup || !args.trc.is_empty(), ..Files::default() };
+    files.base.extend(args.basefile.iter().map(|name| name.clone().into_bytes()));
+    for name in &args.transferfile {
+        files.sent.push(("--transferfile", template(name)?));
+    }
+    if args.transfer || !args.trc.is_empty() {
+        files.sent.push((
+            "--transferfile",
+            Template::plain(whole, whole).map_err(|error| Failure::new(error).usage())?,
+        ));
+    }
+    for name in args.returned.iter().chain(&args.trc) {
+        files.returned.push(template(name)?);
+    }
+    if let Some(name) = &args.results {
+        if [".csv", ".tsv", ".json"].iter().any(|end| name.ends_with(end)) {
+            return Err(Failure::new(format!("--results {name}: tables are not written here"))
+                .hint("name a folder, or take --json")
+                .usage());
+        }
+        files.results = Some((name.clone().into_bytes(), template(name)?));
+    }
+    if detached && (!files.returned.is_empty() || files.results.is_some()) {
+        return Err(Failure::new(
+            "--return, --trc and --results put files here, and --detach does not wait for them",
+        )
+        .hint("leave out --detach, or take output later with `trine job logs`")
+        .usage());
+    }
+    Ok(files)
 }
 
 /// The shell that parallel would take.
@@ -287,14 +414,10 @@ fn unescaped(text: &str) -> Vec<u8> {
 /// # Errors
 /// An option that is not known here.
 pub fn job(args: &RunArgs, total: Option<u64>) -> Result<JobSpec, Failure> {
-    let timeout_ms = match args.tasks.timeout {
-        None => None,
-        Some(Patience::For(time)) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
-        Some(Patience::OfMedian(_)) => {
-            return Err(Failure::new("--timeout with a percentage of the median is not known here yet")
-                .hint("give seconds; tasks on slow nodes get a second attempt elsewhere by themselves")
-                .usage());
-        }
+    let (timeout_ms, timeout_percent) = match args.tasks.timeout {
+        None => (None, None),
+        Some(Patience::For(time)) => (Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)), None),
+        Some(Patience::OfMedian(percent)) => (None, Some(percent)),
     };
     let cpu_milli = args.tasks.jobs.as_deref().map_or(Ok(1_000), cpu_milli)?;
     Ok(JobSpec {
@@ -303,10 +426,17 @@ pub fn job(args: &RunArgs, total: Option<u64>) -> Result<JobSpec, Failure> {
         // Parallel counts runs, a job counts repetitions.
         retries: args.tasks.retries.unwrap_or(0).saturating_sub(1),
         timeout_ms,
+        when: When { timeout_percent, ..When::default() },
         halt: halt(&args.tasks, total),
         resources: Resources { cpu_milli, memory_bytes: args.tasks.memory.unwrap_or(0) },
         env: environment(&args.place.env)?,
-        workdir: args.place.workdir.as_deref().map(workdir).transpose()?,
+        workdir: args
+            .place
+            .workdir
+            .as_deref()
+            .filter(|path| *path != Path::new("..."))
+            .map(workdir)
+            .transpose()?,
         predicted_ms: args.tasks.predicted_ms,
         ..JobSpec::default()
     })
@@ -458,7 +588,24 @@ mod tests {
         let cores = u32::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
         assert_eq!(cpu_milli("1"), Ok(cores.expect("few") * 1_000));
         assert_eq!((cpu_milli("100%"), cpu_milli("x").is_err()), (Ok(1_000), true));
-        assert!(job(&args("run --timeout 200% echo ::: a"), None).is_err());
+        let spec = job(&args("run --timeout 200% echo ::: a"), None).expect("a job");
+        assert_eq!((spec.timeout_ms, spec.when.timeout_percent), (None, Some(200)));
+    }
+
+    #[test]
+    fn files_are_named_for_each_task() {
+        let plan = plan("run --bf {}base --trc {.}.out --results r/{#} wc {} ::: x").expect("a plan");
+        let prepared = plan.maker.prepare(2, &[b"d/a.c".to_vec()], None);
+        let parcel = prepared.parcel(plan.maker.cleans_up()).expect("inside");
+        let there: Vec<_> = parcel.sent.iter().map(|place| place.there.display().to_string()).collect();
+        assert_eq!((there, parcel.cleanup), (vec!["{}base".to_owned(), "d/a.c".to_owned()], true));
+        assert_eq!(parcel.returned, [PathBuf::from("d/a.out")]);
+        assert_eq!(prepared.results, Some(Filed::File(PathBuf::from("r/2"))));
+        let outside = plan.maker.prepare(1, &[b"/etc/x".to_vec()], None);
+        assert!(outside.parcel(false).is_err());
+        for bad in ["run --return x --detach a ::: b", "run --results r.csv a ::: b"] {
+            assert!(super::tests::plan(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

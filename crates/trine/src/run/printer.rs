@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use http_body_util::BodyExt;
@@ -18,13 +19,15 @@ use trine_compute::{Outcome, Output, TaskResult};
 use trine_types::NodeNumber;
 
 use super::client::{Api, Ask};
+use super::parcel::{self, Splitter};
+use super::plan::Filed;
 use crate::failure::Failure;
 
 /// Output that waits for its turn in memory; what is more waits in a file.
 pub const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
 
 /// What is known of a task until it ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pending {
     /// Its number, from 1.
     pub sequence: u64,
@@ -36,6 +39,10 @@ pub struct Pending {
     pub sent: u64,
     /// What it takes of the window.
     pub weight: u32,
+    /// Files that it returns.
+    pub returned: Vec<PathBuf>,
+    /// Where its output goes instead.
+    pub results: Option<Filed>,
 }
 
 /// How results are shown.
@@ -60,13 +67,33 @@ pub struct Printer {
     next: u64,
     held: Held,
     incomplete: bool,
+    /// What separates output from returned files.
+    mark: Option<String>,
+}
+
+/// Where the output of a task goes.
+#[derive(Debug)]
+enum Sink {
+    Terminal,
+    Files {
+        out: File,
+        err: File,
+    },
+    /// It is said elsewhere.
+    Nowhere,
 }
 
 impl Printer {
     /// Nothing has ended yet.
     #[must_use]
     pub fn new(style: Style, api: Api, bar: ProgressBar, joblog: Option<File>, tally: Tally) -> Self {
-        Self { style, api, bar, joblog, tally, next: 0, held: Held::default(), incomplete: false }
+        Self { style, api, bar, joblog, tally, next: 0, held: Held::default(), incomplete: false, mark: None }
+    }
+
+    /// Tasks return files behind this mark.
+    #[must_use]
+    pub fn returning(self, mark: Option<String>) -> Self {
+        Self { mark, ..self }
     }
 
     /// The bar.
@@ -139,64 +166,117 @@ impl Printer {
     }
 
     async fn show(&mut self, pending: Option<Pending>, result: TaskResult) -> Result<(), Failure> {
+        let mut sink = match pending.as_ref().and_then(|pending| Some((pending, pending.results.as_ref()?))) {
+            Some((pending, filed)) => files(filed, pending.sequence)
+                .map_err(|error| Failure::new(format!("cannot write results: {error}")))?,
+            None if self.style.json => Sink::Nowhere,
+            None => Sink::Terminal,
+        };
         if self.style.json {
-            let line = report(pending.as_ref(), &result).to_string() + "\n";
-            return self.write(false, line.as_bytes());
+            let line = report(pending.as_ref(), &result, self.mark.as_deref()).to_string() + "\n";
+            self.write(false, line.as_bytes())?;
         }
-        if let (true, Some(pending)) = (self.style.verbose, &pending) {
+        if let (true, false, Some(pending)) = (self.style.verbose, self.style.json, &pending) {
             self.write(false, &[pending.command.as_slice(), b"\n"].concat())?;
         }
-        let tag = pending.as_ref().and_then(|pending| pending.tag.clone());
-        for (output, errors) in [(&result.stdout, false), (&result.stderr, true)] {
-            self.output(output, result.node, errors, tag.clone()).await?;
+        // Files have no tags, as parallel's have none.
+        let tagged = pending.as_ref().filter(|pending| pending.results.is_none());
+        let tag = tagged.and_then(|pending| pending.tag.clone());
+        let files = self.output((&result.stdout, result.node, false), tag.clone(), &mut sink).await?;
+        let returned = pending.as_ref().map_or(&[][..], |pending| &pending.returned);
+        if !returned.is_empty() {
+            self.bring(files, returned, result.index)?;
         }
-        match trouble(pending.as_ref(), &result) {
+        self.output((&result.stderr, result.node, true), tag, &mut sink).await?;
+        match trouble(pending.as_ref(), &result).filter(|_| !self.style.json) {
             Some(line) => self.write(true, line.as_bytes()),
             None => Ok(()),
         }
     }
 
-    async fn output(
-        &mut self,
-        output: &Output,
-        node: NodeNumber,
-        errors: bool,
-        tag: Option<Vec<u8>>,
-    ) -> Result<(), Failure> {
-        let mut tagger = Tagger::new(tag);
-        let mut text = Vec::new();
-        let (hash, cut) = match output {
-            Output::Inline(bytes) => {
-                tagger.pass(bytes, &mut text);
-                return self.write(errors, &text);
+    /// Puts the files that a task returned where they belong.
+    fn bring(&mut self, files: Option<File>, returned: &[PathBuf], index: u64) -> Result<(), Failure> {
+        let missing = match files.map(|files| parcel::unpack(files, returned, Path::new("."))) {
+            None => returned.to_vec(),
+            Some(Ok(missing)) => missing,
+            Some(Err(error)) => {
+                self.incomplete = true;
+                let what = format!("trine: files of task {} cannot be written: {error}\n", index + 1);
+                return self.write(true, what.as_bytes());
             }
-            Output::Kept { hash, cut, .. } => (hex(hash), *cut),
         };
-        let path = format!("/v1/blobs/{hash}?node={}", node.0);
-        let mut body = match self.api.ask(&Ask::get(&path)).await {
-            Ok(response) => response.into_body(),
-            Err(unanswered) => return self.lost(&hash, &Failure::from(unanswered)),
-        };
-        while let Some(frame) = body.frame().await {
-            match frame.map(hyper::body::Frame::into_data) {
-                Ok(Ok(data)) => {
-                    text.clear();
-                    tagger.pass(&data, &mut text);
-                    self.write(errors, &text)?;
-                }
-                Ok(Err(_)) => {}
-                Err(error) => return self.lost(&hash, &Failure::new(error)),
-            }
-        }
-        if cut {
-            self.write(true, b"trine: this output is not whole: the task wrote more than a node keeps\n")?;
+        for path in missing {
+            self.incomplete = true;
+            let what = format!("trine: task {} did not return {}\n", index + 1, path.display());
+            self.write(true, what.as_bytes())?;
         }
         Ok(())
     }
 
+    /// Shows an output; the files behind it, if there are.
+    async fn output(
+        &mut self,
+        (output, node, errors): (&Output, NodeNumber, bool),
+        tag: Option<Vec<u8>>,
+        sink: &mut Sink,
+    ) -> Result<Option<File>, Failure> {
+        let mark = self.mark.as_deref().filter(|_| !errors);
+        if matches!(sink, Sink::Nowhere) && mark.is_none() {
+            return Ok(None);
+        }
+        let mut passing = Passing { splitter: mark.map(Splitter::new), tagger: Tagger::new(tag), errors };
+        let (hash, cut) = match output {
+            Output::Inline(bytes) => {
+                let text = passing.pass(bytes).map_err(|error| cannot_hold(&error))?;
+                self.sink(sink, errors, &text)?;
+                let (text, files) = passing.finish().map_err(|error| cannot_hold(&error))?;
+                self.sink(sink, errors, &text)?;
+                return Ok(files);
+            }
+            Output::Kept { hash, cut, .. } => (hash, *cut),
+        };
+        let path = format!("/v1/blobs/{}?node={}", hex(hash), node.0);
+        let mut body = match self.api.ask(&Ask::get(&path)).await {
+            Ok(response) => response.into_body(),
+            Err(unanswered) => return self.lost(hash, &Failure::from(unanswered)).map(|()| None),
+        };
+        let mut seen = blake3::Hasher::new();
+        while let Some(frame) = body.frame().await {
+            match frame.map(hyper::body::Frame::into_data) {
+                Ok(Ok(data)) => {
+                    seen.update(&data);
+                    let text = passing.pass(&data).map_err(|error| cannot_hold(&error))?;
+                    self.sink(sink, errors, &text)?;
+                }
+                Ok(Err(_)) => {}
+                Err(error) => return self.lost(hash, &Failure::new(error)).map(|()| None),
+            }
+        }
+        let (text, files) = passing.finish().map_err(|error| cannot_hold(&error))?;
+        self.sink(sink, errors, &text)?;
+        if seen.finalize().as_bytes() != hash {
+            return self.lost(hash, &Failure::new("what came is something else")).map(|()| None);
+        }
+        if cut {
+            self.write(true, b"trine: this output is not whole: the task wrote more than a node keeps\n")?;
+        }
+        Ok(files)
+    }
+
+    fn sink(&self, sink: &mut Sink, errors: bool, text: &[u8]) -> Result<(), Failure> {
+        let written = match sink {
+            Sink::Terminal => return self.write(errors, text),
+            Sink::Nowhere => Ok(()),
+            Sink::Files { err, .. } if errors => err.write_all(text),
+            Sink::Files { out, .. } => out.write_all(text),
+        };
+        written.map_err(|error| Failure::new(format!("cannot write results: {error}")))
+    }
+
     /// Output that a node kept cannot be had.
-    fn lost(&mut self, hash: &str, failure: &Failure) -> Result<(), Failure> {
+    fn lost(&mut self, hash: &[u8; 32], failure: &Failure) -> Result<(), Failure> {
         self.incomplete = true;
+        let hash = hex(hash);
         self.write(true, format!("trine: output {hash} cannot be had: {}\n", failure.what()).as_bytes())
     }
 
@@ -214,6 +294,54 @@ impl Printer {
         });
         written.map_err(|error| Failure::new(format!("cannot write the output: {error}")))
     }
+}
+
+/// An output on its way: files behind it are taken off, lines get tags.
+struct Passing {
+    splitter: Option<Splitter>,
+    tagger: Tagger,
+    errors: bool,
+}
+
+impl Passing {
+    fn pass(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let Some(splitter) = self.splitter.as_mut().filter(|_| !self.errors) else {
+            self.tagger.pass(piece, &mut text);
+            return Ok(text);
+        };
+        let mut plain = Vec::new();
+        splitter.pass(piece, &mut plain)?;
+        self.tagger.pass(&plain, &mut text);
+        Ok(text)
+    }
+
+    fn finish(mut self) -> io::Result<(Vec<u8>, Option<File>)> {
+        let (mut plain, mut text) = (Vec::new(), Vec::new());
+        let files = self.splitter.map(|splitter| splitter.finish(&mut plain)).transpose()?.flatten();
+        self.tagger.pass(&plain, &mut text);
+        Ok((text, files))
+    }
+}
+
+/// The files of `--results`, as parallel names them.
+fn files(filed: &Filed, sequence: u64) -> io::Result<Sink> {
+    let beside = |path: &Path, end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let (folder, [out, err, number]) = match filed {
+        Filed::Folder(folder) => {
+            (Some(folder.as_path()), ["stdout", "stderr", "seq"].map(|name| folder.join(name)))
+        }
+        Filed::File(path) => (path.parent(), [path.clone(), beside(path, ".err"), beside(path, ".seq")]),
+    };
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(number, sequence.to_string())?;
+    Ok(Sink::Files { out: File::create(out)?, err: File::create(err)? })
 }
 
 /// How a task ended, in parallel's terms; `None` if it was not to end.
@@ -261,9 +389,15 @@ fn trouble(pending: Option<&Pending>, result: &TaskResult) -> Option<String> {
     Some(format!("trine: task {sequence} on n{} {what}{}\n", result.node.0, command.unwrap_or_default()))
 }
 
-fn report(pending: Option<&Pending>, result: &TaskResult) -> serde_json::Value {
+fn report(pending: Option<&Pending>, result: &TaskResult, mark: Option<&str>) -> serde_json::Value {
     let ended = ended(&result.outcome).unwrap_or(Ended { exit: -1, signal: 0 });
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let marker = mark.map(|mark| parcel::marker(mark).into_bytes());
+    let text = |bytes: &[u8]| {
+        let files = marker
+            .as_ref()
+            .and_then(|marker| bytes.windows(marker.len()).position(|window| window == marker.as_slice()));
+        String::from_utf8_lossy(&bytes[..files.unwrap_or(bytes.len())]).into_owned()
+    };
     let output = |output: &Output| match output {
         Output::Inline(bytes) => serde_json::json!(text(bytes)),
         Output::Kept { hash, bytes, cut } => {
@@ -421,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_joblog_says_where_and_how_long() {
-        let pending = Pending { sequence: 7, command: b"exit 3".to_vec(), tag: None, sent: 0, weight: 1 };
+        let pending = Pending { sequence: 7, command: b"exit 3".to_vec(), weight: 1, ..Pending::default() };
         let result = result(6, 2);
         let ended = ended(&result.outcome).expect("ended");
         let line = row(&pending, &result, ended).line();
