@@ -115,8 +115,8 @@ pub(super) fn run(cluster: &mut Cluster, role: Role, fault: Fault, moment: Momen
 fn master(cluster: &Cluster) -> Result<usize, Trouble> {
     let mut found = None;
     let known = wait_for(REACH, || {
-        let Ok(status) = cluster.ask(1, &["status", "--json"]) else { return false };
-        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        let Ok(groups) = cluster.ask(1, &["groups", "--json"]) else { return false };
+        let groups = groups.as_array().cloned().unwrap_or_default();
         let jobs = groups.into_iter().find(|group| group["group"] == "jobs");
         found = jobs.and_then(|group| usize::try_from(group["leader"].as_u64()?).ok());
         found.is_some()
