@@ -18,7 +18,7 @@ pub(super) fn post(cluster: &Cluster, n: usize, path: &str, body: &[u8]) -> Resu
     let token = cluster.data(n).join("admin.token");
     let token = std::fs::read_to_string(&token).map_err(Trouble::at(token.display().to_string()))?;
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:7070\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n",
         token.trim(),
         body.len()
