@@ -61,15 +61,14 @@ pub(super) fn run(cluster: &mut Cluster, role: Role, fault: Fault, moment: Momen
         cast.cluster.signal(victim, Signal::STOP);
     }
     let mut client = if role == Role::Client { Some(cast.client(&load)?) } else { None };
-    let job = match &client {
-        Some(_) => cast.newest_job()?,
-        None => submit::job(
-            cast.cluster,
-            cast.other,
-            (load.script, load.blob.as_deref(), &cast.mark),
-            load.tasks,
-        )?,
-    };
+    let mut job = None;
+    if role != Role::Client {
+        let what = (load.script, load.blob.as_deref(), cast.mark.as_str());
+        job = Some(submit::job(cast.cluster, cast.other, what, load.tasks)?);
+    } else if moment == Moment::Assigned {
+        // Soon, but not before it is submitted.
+        job = Some(cast.newest_job()?);
+    }
     cast.reach(role, moment, &load)?;
     let ran: Vec<_> = processes::of(&cast.mark).into_iter().filter(|one| one.node == victim).collect();
     let struck = Instant::now();
@@ -83,6 +82,7 @@ pub(super) fn run(cluster: &mut Cluster, role: Role, fault: Fault, moment: Momen
     if role == Role::Worker && moment == Moment::Running {
         seen.elsewhere = cast.elsewhere(&ran, struck);
     }
+    let job = job.map_or_else(|| cast.newest_job(), Ok)?;
     let lost_for_two = (struck + LEASE * 3 + SLACK).saturating_duration_since(Instant::now());
     if role != Role::Client && !wait_for(lost_for_two, || processes::tasks(&cast.mark, |n| n == victim) == 0)
     {
@@ -153,7 +153,8 @@ impl Cast<'_> {
     fn client(&self, load: &Load) -> Result<Child, Trouble> {
         let mark = format!("{MARK}={}", self.mark);
         let mut client = self.on_host(self.victim, &["run", "--json", "--env", &mark]);
-        client.args(["--", "sh", "-c", load.script, ":::"]);
+        let command = format!("{} ; : {{}}", load.script);
+        client.args(["--", &command, ":::"]);
         client.args((0..load.tasks).map(|n| n.to_string()));
         client.stdout(Stdio::piped()).stderr(Stdio::null());
         client.spawn().map_err(|source| Trouble::Start { command: "trine run".to_owned(), source })
