@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::processes::{self, MARK};
 use super::{Moment, Role, Seen, submit};
-use crate::command::{Trouble, run as finish};
+use crate::command::{Finished, Trouble, run as finish};
 use crate::faults::Fault;
 use crate::faults::cluster::{Cluster, NODES};
 use crate::servers::{kill, wait_for};
@@ -88,7 +88,7 @@ pub(super) fn run(cluster: &mut Cluster, role: Role, fault: Fault, moment: Momen
     {
         seen.left.push(format!("lost for two leases: {:?}", processes::of(&cast.mark)));
     }
-    let first = cast.results(cast.other, job)?;
+    let first = cast.results(cast.other, job, load.tasks)?;
     seen.wrong = wrong(&first, load.tasks);
     let mark = cast.mark.clone();
     let gone = || processes::of(&mark).is_empty();
@@ -101,7 +101,7 @@ pub(super) fn run(cluster: &mut Cluster, role: Role, fault: Fault, moment: Momen
     }
     cast.cluster.wait_until_whole()?;
     for n in 1..=NODES {
-        if cast.results(n, job)? != first {
+        if cast.results(n, job, load.tasks)? != first {
             seen.wrong.push(format!("node {n} has other results than were read during the fault"));
         }
     }
@@ -253,11 +253,17 @@ impl Cast<'_> {
         (!ran.is_empty() && wait_for(END, again)).then(|| struck.elapsed())
     }
 
-    /// All results of a job as node `n` tells them, to its end.
-    fn results(&self, n: usize, job: u64) -> Result<Vec<serde_json::Value>, Trouble> {
+    /// All results of a job as node `n` tells them. A job whose client is lost
+    /// may be open for ever, but its tasks end.
+    fn results(&self, n: usize, job: u64, tasks: usize) -> Result<Vec<serde_json::Value>, Trouble> {
         let job = job.to_string();
-        let mut command = self.on_host(n, &["job", "logs", &job, "--follow", "--json"]);
-        Ok(lines(&finish(&mut command, END)?.required()?))
+        let mut told = Err(Trouble::Unexpected(format!("node {n} was not asked")));
+        wait_for(END, || {
+            let mut command = self.on_host(n, &["job", "logs", &job, "--json"]);
+            told = finish(&mut command, END).and_then(Finished::required).map(|output| lines(&output));
+            told.as_ref().is_ok_and(|told| told.len() >= tasks)
+        });
+        told
     }
 }
 
