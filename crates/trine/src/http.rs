@@ -11,6 +11,7 @@
 //! | [`limits`] | the named bounds |
 //! | [`site`] | what a door serves: requests, replies, the trait |
 //! | [`run`] | accepting, one task per connection, stopping in order |
+//! | [`crowd`] | who is connected, and who goes when there are too many |
 //! | [`stall`] | a socket that gives up on a client who does not read |
 //! | [`origin`] | Host and Origin: who made the browser ask |
 //! | [`guard`] | credentials: the seam, the token file, the price of a wrong guess |
@@ -20,6 +21,7 @@
 //! | [`metrics`] | what Prometheus scrapes |
 
 pub mod api;
+pub mod crowd;
 pub mod guard;
 pub mod jobs;
 pub mod limits;

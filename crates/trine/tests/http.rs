@@ -328,6 +328,21 @@ async fn connections_over_the_limit_are_told_so() {
 }
 
 #[tokio::test]
+async fn who_asks_nothing_keeps_nobody_out() {
+    let door = door(HttpLimits { max_connections: 8, ..HttpLimits::default() });
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        let mut stream = door.open().await;
+        // It may be closed already.
+        let _ = stream.write_all(b"GET /v1/nodes HTTP/1.1\r\nHost: ").await;
+        silent.push(stream);
+    }
+    let asked = Instant::now();
+    assert_eq!(status(&door.with_token("GET /v1/nodes", "").await), 200);
+    assert!(asked.elapsed() < HttpLimits::default().header_limit / 2, "it waited for the silent ones");
+}
+
+#[tokio::test]
 async fn bytes_without_sense_hurt_nobody() {
     use rand::{Rng, SeedableRng};
     let door = door(impatient());

@@ -8,7 +8,8 @@ use trine_front::Limits;
 /// nobody needs thousands of connections to ask how a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at the same time; more get 503 and are closed.
+    /// Connections at the same time. For one more, the oldest that has not
+    /// asked anything yet is closed; if all have, it gets 503.
     pub max_connections: usize,
     /// Bytes of a request's line and headers together; more get 431.
     pub max_header_bytes: usize,
@@ -47,11 +48,15 @@ impl Default for HttpLimits {
     }
 }
 
+/// Connections that are let in beyond the limit while others go for them.
+const AT_THE_DOOR: usize = 16;
+
 impl HttpLimits {
     /// The limits of the listener in front of it.
     #[must_use]
     pub fn of_listener(&self) -> Limits {
-        Limits { max_connections: self.max_connections, max_per_source: self.max_connections, backlog: 128 }
+        let most = self.max_connections + AT_THE_DOOR;
+        Limits { max_connections: most, max_per_source: most, backlog: 128 }
     }
 }
 

@@ -16,7 +16,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use trine_front::tls::Stream;
 use trine_front::{Accepted, Listener, TlsAcceptor};
 
-use super::limits::HttpLimits;
+use super::crowd::{Asked as Heard, Crowd};
+use super::limits::{HttpLimits, TOO_MANY_CONNECTIONS};
 use super::site::{Asked, Reply, Site};
 use super::stall::Stalling;
 use crate::admin::protocol::Refusal;
@@ -64,28 +65,42 @@ async fn accept_all(
     limits: Arc<HttpLimits>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
+    let (mut connections, mut crowd) = (JoinSet::new(), Crowd::default());
     let told = stopping.clone();
     loop {
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                // Whoever was ended for another was forgotten then.
+                if let Ok(number) = ended {
+                    crowd.leave(number);
+                }
+            }
             accepted = listener.accept() => {
+                if !crowd.make_room(limits.max_connections) {
+                    // Best effort, as the listener does it.
+                    let _ = accepted.stream.try_write(TOO_MANY_CONNECTIONS);
+                    continue;
+                }
+                let (number, heard) = (crowd.number(), Heard::default());
+                let noted = heard.clone();
                 let (site, limits, stopping) = (site.clone(), limits.clone(), told.clone());
                 let tls = tls.clone();
-                connections.spawn(async move {
+                let end = connections.spawn(async move {
                     let Accepted { stream, peer, permit, .. } = accepted;
                     let stream = match &tls {
                         None => Ok(Stream::Plain(stream)),
                         Some(tls) => tls.accept(stream).await,
                     };
                     match stream {
-                        Ok(stream) => serve(stream, peer, site, &limits, stopping).await,
+                        Ok(stream) => serve((stream, noted), peer, site, &limits, stopping).await,
                         Err(error) => tracing::debug!(%peer, %error, "no TLS on the HTTP port"),
                     }
                     drop(permit);
+                    number
                 });
+                crowd.enter(number, heard, end);
             }
         }
     }
@@ -98,13 +113,14 @@ async fn accept_all(
 /// Serves one connection until it ends, breaks a limit, or is told to stop
 /// (then what it asked already is still answered).
 async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    (stream, heard): (impl AsyncRead + AsyncWrite + Unpin + Send, Heard),
     peer: SocketAddr,
     site: Arc<dyn Site>,
     limits: &HttpLimits,
     mut stopping: watch::Receiver<bool>,
 ) {
     let answering = service_fn(|request| {
+        heard.note();
         let (site, asked) = (site.clone(), Asked::new(request, peer, limits));
         async move { Ok::<Response<_>, Infallible>(answer(&*site, asked, limits).await.into_response()) }
     });

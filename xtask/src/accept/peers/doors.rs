@@ -26,9 +26,8 @@ const ROUNDS: u64 = 100;
 const HALF_OPEN: usize = 1_000;
 /// Connections that the admin door holds at once.
 const ADMIN_MOST: usize = 128;
-/// How long a client of the admin door may take for its line and headers, and
-/// a little more: then others get in again.
-const ADMIN_AGAIN: Duration = Duration::from_secs(7);
+/// How long those who hold all places of the admin door keep others out.
+const ADMIN_AGAIN: Duration = Duration::from_secs(1);
 /// Until the admin door has closed what strangers left open.
 const SETTLES: Duration = Duration::from_secs(15);
 /// Files that come and go while a node works.
