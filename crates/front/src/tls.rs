@@ -5,9 +5,11 @@
 //! | file | what |
 //! |---|---|
 //! | [`certificate`] | where certificate and key come from |
+//! | [`dialler`] | the other side, for the command line |
 //! | [`stream`] | a connection that is plain or encrypted |
 
 pub mod certificate;
+pub mod dialler;
 pub mod stream;
 
 use std::io;
@@ -20,6 +22,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 
 pub use certificate::TlsSource;
+pub use dialler::{Dialled, TlsDialler};
 pub use stream::{ReadHalf, Stream, WriteHalf};
 
 /// A handshake that takes longer is broken off: it costs memory and has no

@@ -148,6 +148,12 @@ pub struct DbTarget {
     /// Redis address of any node [default: that of the node on this machine, or 127.0.0.1:6379].
     #[arg(long, value_name = "ADDR")]
     pub connect: Option<SocketAddr>,
+    /// The door speaks TLS: trust the certificates in this PEM file; that of a node is DATA/tls/certificate.pem.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// What the door's certificate is for, if that is not its address.
+    #[arg(long, value_name = "NAME", requires = "ca")]
+    pub tls_name: Option<String>,
     /// Database number.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=15))]
     pub db: u16,

@@ -68,6 +68,8 @@ pub struct NodeSpec {
     pub partitions: Option<u16>,
     /// The program; `None`: the one that runs now.
     pub program: Option<PathBuf>,
+    /// More of what `trine start` takes.
+    pub more: Vec<String>,
 }
 
 impl NodeSpec {
@@ -84,6 +86,7 @@ impl NodeSpec {
             peer: at(peer_port),
             partitions: None,
             program: None,
+            more: Vec::new(),
         }
     }
 
@@ -132,7 +135,7 @@ impl NodeProcess {
         command.args(["--nats", &spec.nats.to_string(), "--admin", &spec.admin.to_string()]);
         command.args(["--parent", &std::process::id().to_string()]);
         // Several nodes share the cores: more threads would only change places.
-        command.args(["--threads", "1"]);
+        command.args(["--threads", "1"]).args(&spec.more);
         if let (Some(partitions), None) = (spec.partitions, ticket) {
             command.args(["--partitions", &partitions.to_string()]);
         }

@@ -1,5 +1,5 @@
 //! A small Redis client for the command line and the demo: RESP2 over one TCP
-//! connection, pipelining, binary-safe. The product's own codec is a server's
+//! connection, plain or encrypted, pipelining, binary-safe. The product's own codec is a server's
 //! and lives in the database room; `tests/` use it against foreign clients.
 
 use std::io;
@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use trine_front::tls::TlsDialler;
 
 /// Largest reply that is read, in bytes: a value and its envelope.
 const MAX_REPLY_BYTES: usize = trine_types::limits::MAX_COMMAND_BYTES;
@@ -56,11 +57,16 @@ pub enum ClientError {
     },
 }
 
+/// What bytes go over.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Duplex for T {}
+
 /// One connection to a Redis door.
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     out: BytesMut,
     read: BytesMut,
 }
@@ -71,14 +77,26 @@ impl Client {
     /// # Errors
     /// Nobody listens, or the connection takes too long.
     pub async fn connect(address: SocketAddr) -> Result<Self, ClientError> {
-        let connecting = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address));
-        let stream = match connecting.await {
-            Ok(result) => result,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
-        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-        .map_err(|source| ClientError::Broken { address, source })?;
-        Ok(Self { address, stream, out: BytesMut::new(), read: BytesMut::new() })
+        Ok(Self::over(address, Box::new(dial(address).await?)))
+    }
+
+    /// Connects to an encrypted door, which proves that it is `name`, or that
+    /// it is at `address`.
+    ///
+    /// # Errors
+    /// As [`Client::connect`], or the door cannot prove it.
+    pub async fn connect_encrypted(
+        address: SocketAddr,
+        dialler: &TlsDialler,
+        name: Option<&str>,
+    ) -> Result<Self, ClientError> {
+        let encrypted = dialler.dial(dial(address).await?, name, address.ip()).await;
+        let broken = |error| ClientError::Broken { address, source: io::Error::other(error) };
+        Ok(Self::over(address, Box::new(encrypted.map_err(broken)?)))
+    }
+
+    fn over(address: SocketAddr, stream: Box<dyn Duplex>) -> Self {
+        Self { address, stream, out: BytesMut::new(), read: BytesMut::new() }
     }
 
     /// Puts a command into the output buffer.
@@ -101,8 +119,11 @@ impl Client {
     /// # Errors
     /// The connection broke.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
-        let result = self.stream.write_all_buf(&mut self.out).await;
-        result.map_err(|source| ClientError::Broken { address: self.address, source })
+        let writing = async {
+            self.stream.write_all_buf(&mut self.out).await?;
+            self.stream.flush().await
+        };
+        writing.await.map_err(|source| ClientError::Broken { address: self.address, source })
     }
 
     /// The next reply.
@@ -145,6 +166,16 @@ impl Client {
         self.flush().await?;
         self.reply().await
     }
+}
+
+async fn dial(address: SocketAddr) -> Result<TcpStream, ClientError> {
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address));
+    match connecting.await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+    .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+    .map_err(|source| ClientError::Broken { address, source })
 }
 
 type Parsed = Option<(Value, usize)>;

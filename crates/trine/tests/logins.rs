@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use trine::local::{self, NodeSpec};
 use trine::resp::{Client, Value};
 
 use self::processes::cluster;
@@ -111,4 +112,32 @@ async fn key_commands_log_in() {
     assert_eq!(bearer.run(&get, "").await.1, "v\n");
     let (code, _, error) = bearer.run(&["db", "set", "k", "w", "--connect", &door], "").await;
     assert!(code == Some(1) && error.contains("--user NAME") && error.contains("'set'"), "{error}");
+}
+
+#[tokio::test]
+async fn key_commands_speak_tls() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let ports = local::free_ports(2).expect("free ports");
+    let more = vec!["--tls".to_owned(), "redis=auto".to_owned()];
+    let spec = NodeSpec {
+        partitions: Some(1),
+        program: Some(env!("CARGO_BIN_EXE_trine").into()),
+        more,
+        ..NodeSpec::local(dir.path(), 1, ports[0], ports[1])
+    };
+    let (data, door) = (spec.data.clone(), spec.redis.to_string());
+    let mut nodes = Vec::new();
+    local::start_cluster(vec![spec], &mut nodes).await.expect("the node starts");
+    let shell = Shell { folder: dir.path(), variables: &[] };
+    let trusted = data.join("tls/certificate.pem");
+    let tls = ["--connect", &door, "--ca", trusted.to_str().expect("text")];
+    let (code, _, error) = shell.run(&[&["db", "set", "k", "v"], &tls[..]].concat(), "").await;
+    assert_eq!(code, Some(0), "{error}");
+    let (_, out, error) = shell.run(&[&["db", "get", "k"], &tls[..]].concat(), "").await;
+    assert_eq!(out, "v\n", "{error}");
+    let (code, _, error) = shell.run(&["db", "get", "k", "--connect", &door], "").await;
+    assert!(code != Some(0) && error.contains("--ca FILE"), "{error}");
+    let wrong = [&["db", "get", "k"], &tls[..], &["--tls-name", "other.example"]].concat();
+    let (code, _, error) = shell.run(&wrong, "").await;
+    assert!(code != Some(0) && error.contains("certificate"), "{error}");
 }

@@ -148,3 +148,30 @@ async fn who_does_not_shake_hands_is_cut_off() {
     let refused = acceptor.accept(accepted.expect("a connection").0).await.expect_err("no TLS");
     assert!(matches!(refused, HandshakeError::Failed(_)), "{refused}");
 }
+
+#[tokio::test]
+async fn the_command_line_trusts_what_it_is_given_and_nothing_else() {
+    let (own, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let of = |folder: &Path| TlsAcceptor::open(&settings(folder, TlsSource::Automatic)).expect("made");
+    let (acceptor, _) = (of(own.path()), of(other.path()));
+    let cases = [(own.path(), None, true), (own.path(), Some("node.example"), true)];
+    let cases = cases.into_iter().chain([
+        (own.path(), Some("other.example"), false),
+        (own.path(), Some("no name"), false),
+        (other.path(), None, false),
+    ]);
+    for (trusted, name, lets_in) in cases {
+        let (listener, address) = listener().await;
+        let dialler = TlsDialler::open(&trusted.join(CERTIFICATE_FILE)).expect("a certificate");
+        let client = async {
+            let stream = TcpStream::connect(address).await.expect("it listens");
+            dialler.dial(stream, name, address.ip()).await.is_ok()
+        };
+        let server = async {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let _ = acceptor.accept(stream).await;
+        };
+        assert_eq!(tokio::join!(client, server).0, lets_in, "{trusted:?} {name:?}");
+    }
+    assert!(TlsDialler::open(&own.path().join(KEY_FILE)).is_err(), "a key is no certificate");
+}

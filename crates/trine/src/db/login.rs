@@ -5,6 +5,8 @@
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use trine_front::tls::TlsDialler;
+
 use crate::admin::client::AdminClient;
 use crate::cli::{DbTarget, LoginArgs};
 use crate::commands::logins::unseen;
@@ -41,10 +43,7 @@ pub(super) async fn open(target: &DbTarget) -> Result<Client, Failure> {
     let shown = shown(&target.who)?;
     let local = local(target).await?;
     let address = target.connect.or(local.as_ref().map(|local| local.door)).unwrap_or(DEFAULT_DOOR);
-    let mut client = Client::connect(address).await.map_err(|error| {
-        Failure::new(error)
-            .hint("start a node with `trine start` or `trine dev`, or name one with --connect ADDR")
-    })?;
+    let mut client = connect(target, address).await?;
     let reply = match &shown {
         Shown::Nothing => {
             if !needs_login(&mut client).await? {
@@ -64,6 +63,21 @@ pub(super) async fn open(target: &DbTarget) -> Result<Client, Failure> {
         Value::Error(text) => Err(refused(text)),
         other => Err(Failure::new(format!("the door answered something unexpected: {other:?}"))),
     }
+}
+
+async fn connect(target: &DbTarget, address: SocketAddr) -> Result<Client, Failure> {
+    let Some(trusted) = &target.ca else {
+        return Client::connect(address).await.map_err(|error| {
+            Failure::new(error)
+                .hint("start a node with `trine start` or `trine dev`, or name one with --connect ADDR")
+        });
+    };
+    let dialler = TlsDialler::open(trusted).map_err(Failure::new)?;
+    let client = Client::connect_encrypted(address, &dialler, target.tls_name.as_deref()).await;
+    client.map_err(|error| {
+        Failure::new(error)
+            .hint("does the door speak TLS, and is its certificate, or its authority's, in the file of --ca?")
+    })
 }
 
 /// What a refusal of the door means for whoever typed the command.
@@ -88,7 +102,10 @@ fn stranger() -> Failure {
 
 /// Whether a connection that has shown nothing gets nothing.
 async fn needs_login(client: &mut Client) -> Result<bool, Failure> {
-    match client.command(&[b"PING"]).await.map_err(Failure::new)? {
+    let reply = client.command(&[b"PING"]).await.map_err(|error| {
+        Failure::new(error).hint("a door that speaks TLS needs --ca FILE, with the certificates to trust")
+    });
+    match reply? {
         Value::Error(text) if text.starts_with("NOAUTH") => Ok(true),
         _ => Ok(false),
     }
