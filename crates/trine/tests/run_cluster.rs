@@ -299,7 +299,6 @@ async fn results_are_filed_as_by_parallel() {
         (&["--results", "OUT/{1}.txt", "echo {}; echo err >&2; false", ":::", "a", "b"], ""),
         (&["--results", "OUT/{/}/", "echo", ":::", "a", "b/c"], ""),
         (&["--tag", "--results", "OUT", "echo", ":::", "a"], ""),
-        (&["--results", "OUT", "--pipe", "cat"], "1\n2\n"),
     ];
     for (number, (words, input)) in lines.iter().enumerate() {
         let named = |program: &str| {
