@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::handle::Shared;
 
 mod door;
+mod find;
 mod keeper;
 mod master;
 pub mod process;

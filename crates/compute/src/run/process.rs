@@ -184,7 +184,6 @@ impl Drop for Group {
 fn command(settings: &Settings, task: &Assigned, (scratch, seat): (&Path, &Seat)) -> Option<Command> {
     let Work::Process { argv, env, .. } = &task.task.work else { return None };
     let (program, arguments) = argv.split_first()?;
-    let mut command = Command::new(OsStr::from_bytes(program));
     let attempt = task.attempt;
     let own = [
         ("TRINE_JOB", attempt.job.to_string()),
@@ -194,7 +193,13 @@ fn command(settings: &Settings, task: &Assigned, (scratch, seat): (&Path, &Seat)
         ("TRINE_SLOT", seat.number.to_string()),
         ("TMPDIR", scratch.display().to_string()),
     ];
+    let given = settings.env.iter().chain(&task.job.env).chain(env);
+    let path = given.rev().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
+    let file = super::find::program(program, path);
+    let name = OsStr::from_bytes(program);
+    let mut command = Command::new(file.as_deref().map_or(name, Path::as_os_str));
     command
+        .arg0(name)
         .args(arguments.iter().map(|argument| OsStr::from_bytes(argument)))
         .env_clear()
         .envs(settings.env.iter().map(|(name, value)| (name, value)))
