@@ -134,8 +134,9 @@ fn load(cast: &Cast<'_>, moment: Moment) -> Result<Load, Trouble> {
             let blob = submit::blob(cast.cluster, cast.other, &vec![7; STAGED])?;
             Load { script: "cat > /dev/null", tasks: slots, blob: Some(blob) }
         }
-        // Half of the slots are free for what is lost.
-        Moment::Running => Load { script: "sleep 4", tasks: NODES * cores.div_ceil(2), blob: None },
+        // Half of the slots are free for what is lost; by itself nothing ends
+        // before it is to be gone.
+        Moment::Running => Load { script: "sleep 9", tasks: NODES * cores.div_ceil(2), blob: None },
         Moment::Exited => Load { script: "sleep 1.5", tasks: slots, blob: None },
     })
 }
