@@ -131,7 +131,9 @@ fn load(cast: &Cast<'_>, moment: Moment) -> Result<Load, Trouble> {
         Moment::Queued => Load { script: "sleep 0.7", tasks: slots * 3, blob: None },
         Moment::Assigned => Load { script: "sleep 1", tasks: slots, blob: None },
         Moment::Staging => {
-            let blob = submit::blob(cast.cluster, cast.other, &vec![7; STAGED])?;
+            // Other bytes in each trial: what is there already is not staged.
+            let bytes: Vec<u8> = cast.mark.bytes().cycle().take(STAGED).collect();
+            let blob = submit::blob(cast.cluster, cast.other, &bytes)?;
             Load { script: "cat > /dev/null", tasks: slots, blob: Some(blob) }
         }
         // Half of the slots are free for what is lost; by itself nothing ends
