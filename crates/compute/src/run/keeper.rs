@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::handle::Shared;
 
-/// How often the shelf is looked at.
+/// How often the shelf is looked at; not at once, when a node has better to do.
+/// In the simulator, whose nodes live shorter, the looks of threads that time
+/// does not wait for would change what a seed does.
 const EVERY: Duration = Duration::from_mins(10);
 
 /// Runs until the node stops.
 pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
