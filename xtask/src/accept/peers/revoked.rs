@@ -35,7 +35,8 @@ pub(super) fn cut_off() -> Result<Vec<Line>, Trouble> {
             let cut = wait_for(GIVE_UP, || still_open(victim, &open) == 0);
             cut.then(|| begin.elapsed())
         });
-        let mut remove = command(&trine, &["node", "remove", "n4", "--yes", "--data"]);
+        // By name: numbers follow the order of joining, which may be another.
+        let mut remove = command(&trine, &["node", "remove", "node4", "--yes", "--data"]);
         let removed = run(remove.arg(&first.data), GIVE_UP).and_then(crate::command::Finished::required);
         (removed.map(|_| begin.elapsed()), cutting.join().ok().flatten())
     });
