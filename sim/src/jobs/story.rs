@@ -172,9 +172,13 @@ fn cut_off(world: &mut World<Whole>, cast: &Cast) -> Result<(), Failure> {
         let running = outside.running();
         running.iter().filter(|one| !there(one) && one.began_ms >= began_ms).count() >= its
     };
-    let within = if master == Some(lone) { ELSEWHERE_WITH_NEW_MASTER_MS } else { ELSEWHERE_MS };
-    if !world.run_until(within, again)? {
-        let detail = format!("{within} ms after {lone} was cut off: {:?}", outside.running());
+    // Leadership may have been on its way to the node that was cut off.
+    let longer_ms = ELSEWHERE_WITH_NEW_MASTER_MS - ELSEWHERE_MS;
+    let elsewhere = world.run_until(ELSEWHERE_MS, again)?
+        || (master == Some(lone) || self::master(world) != master) && world.run_until(longer_ms, again)?;
+    if !elsewhere {
+        let after_ms = world.time.now_ms() - began_ms;
+        let detail = format!("{after_ms} ms after {lone} was cut off: {:?}", outside.running());
         return Err(world.failure(Property::Heals, detail));
     }
     // Lost after one lease, and left alone for two.
