@@ -1,7 +1,6 @@
 """Connections to nodes: any node takes any request, so that the next one is
 asked when one does not answer."""
 
-import http.client
 import json
 import os
 import socket
@@ -9,7 +8,7 @@ import ssl
 import threading
 import time
 
-from . import _token
+from . import _token, _wire
 from .errors import Denied, Refused, Unreachable
 
 # How long a connection, or an answer that is not a stream, may take.
@@ -22,7 +21,7 @@ UNREACHABLE_LIMIT = 30.0
 # Pause between two rounds over all nodes.
 ROUND_PAUSE = 0.1
 
-_BROKEN = (OSError, http.client.HTTPException)
+_BROKEN = (OSError, _wire.Broken)
 
 
 class Address:
@@ -38,8 +37,9 @@ class Address:
 
     def connect(self, context):
         if self.secure:
-            return http.client.HTTPSConnection(self.host, self.port, timeout=CONNECT_LIMIT, context=context)
-        return http.client.HTTPConnection(self.host, self.port, timeout=CONNECT_LIMIT)
+            context = context or ssl.create_default_context()
+            return _wire.Wire(self.host, self.port, CONNECT_LIMIT, context)
+        return _wire.Wire(self.host, self.port, CONNECT_LIMIT)
 
 
 def addresses(given):
@@ -89,10 +89,10 @@ class Connection:
 
     def interrupt(self):
         """Ends what another thread waits for here."""
-        sock = getattr(self._open, "sock", None)
-        if sock is not None:
+        wire = self._open
+        if wire is not None:
             try:
-                sock.shutdown(socket.SHUT_RDWR)
+                wire.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
@@ -100,30 +100,27 @@ class Connection:
         """The answer's JSON. With `repeat`, asks every node until one answers or `limit` is over."""
         if body is not None and not isinstance(body, (bytes, bytearray, memoryview)):
             body = json.dumps(body).encode()
-        response = self._request(method, path, body, kind, repeat, limit)
-        data = response.read()
+        data = self._request(method, path, body, kind, repeat, limit)
         return json.loads(data) if data else None
 
     def bytes(self, path):
         """A whole body that is no JSON."""
-        return self._request("GET", path, None, None, True, UNREACHABLE_LIMIT).read()
+        return self._request("GET", path, None, None, True, UNREACHABLE_LIMIT)
 
     def stream(self, path, limit=UNREACHABLE_LIMIT):
-        """A response whose body arrives bit by bit."""
-        response = self._request("GET", path, None, None, True, limit)
-        # http.client gives a response that ends with its connection the socket.
-        if self._open is not None and self._open.sock is not None:
-            self._open.sock.settimeout(SILENCE_LIMIT)
-        return response
+        """An answer whose body arrives bit by bit: `piece` for `piece`."""
+        answer = self._request("GET", path, None, None, True, limit, whole=False)
+        self._open.sock.settimeout(SILENCE_LIMIT)
+        return answer
 
-    def _request(self, method, path, body, kind, repeat, limit):
+    def _request(self, method, path, body, kind, repeat, limit, whole=True):
         deadline = time.monotonic() + limit
         addresses = self._cluster.addresses
         while True:
             for _ in addresses:
                 address = addresses[self._at % len(addresses)]
                 try:
-                    return self._once(address, method, path, body, kind)
+                    return self._once(address, method, path, body, kind, whole)
                 except _BROKEN as error:
                     if isinstance(error, (Denied, Refused)):
                         raise
@@ -138,36 +135,38 @@ class Connection:
                 raise Unreachable("no node answers at %s: %s" % (names, broken)) from None
             time.sleep(ROUND_PAUSE)
 
-    def _once(self, address, method, path, body, kind):
+    def _once(self, address, method, path, body, kind, whole):
         tokens = self._cluster.tokens(address)
         for token in tokens or [None]:
             if self._open is None:
                 self._open = address.connect(self._cluster.ssl_context)
-                self._open.connect()
                 self._open.sock.settimeout(ANSWER_LIMIT)
             headers = {"Authorization": "Bearer " + token} if token else {}
             if kind and body is not None:
                 headers["Content-Type"] = kind
-            self._open.request(method, path, body=body, headers=headers)
-            response = self._open.getresponse()
-            if response.status == 401 and token != (tokens or [None])[-1]:
-                response.read()
+            answer = self._open.request(method, path, body, headers)
+            succeeded = answer.status < 300
+            if succeeded and token:
+                self._cluster.accept(address, token)
+            if succeeded and not whole:
+                return answer
+            data = answer.read()
+            if answer.last:
+                self.close()
+            if succeeded:
+                return data
+            if answer.status == 401 and token != (tokens or [None])[-1]:
                 self.close()
                 continue
-            if response.status < 300:
-                if token:
-                    self._cluster.accept(address, token)
-                return response
-            raise _error(response, address, method, path)
+            raise _error(answer.status, data, address, method, path)
         raise Denied("no credential for %s; %s" % (address.text, _token.HINT))
 
 
-class _Later(http.client.HTTPException):
+class _Later(_wire.Broken):
     """The node cannot answer now; another one may."""
 
 
-def _error(response, address, method, path):
-    data = response.read()
+def _error(status, data, address, method, path):
     try:
         error = json.loads(data)["error"]
         text = error["message"]
@@ -176,10 +175,10 @@ def _error(response, address, method, path):
     except (ValueError, KeyError, TypeError):
         text = data.decode("utf-8", "replace")[:500]
     text = "%s %s at %s: %s" % (method, path, address.text, text)
-    if response.status == 401:
+    if status == 401:
         return Denied("%s; %s" % (text, _token.HINT))
-    if response.status == 403:
+    if status == 403:
         return Denied(text)
-    if response.status in (429, 502, 503, 504):
+    if status in (429, 502, 503, 504):
         return _Later(text)
     return Refused(text)

@@ -21,6 +21,7 @@ import pickle
 import struct
 import sys
 import types
+import weakref
 
 import cloudpickle
 
@@ -101,11 +102,41 @@ def dumps(obj, blobs):
     return file.getvalue()
 
 
+# Functions that were pickled by their names: such a pickle stays right as long
+# as the name means that function, and its module is sent by name.
+_named = weakref.WeakKeyDictionary()
+
+
+def _is_named(function):
+    module = sys.modules.get(function.__module__)
+    if module is None or getattr(module, function.__qualname__, None) is not function:
+        return False
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    return not by_value or not any(
+        function.__module__ == name or function.__module__.startswith(name + ".") for name in by_value
+    )
+
+
 def dump_function(function, blobs):
-    pickled = dumps(function, blobs)
+    if type(function) is types.FunctionType and _is_named(function):
+        pickled = _named.get(function)
+        if pickled is None:
+            pickled = dumps(function, blobs)
+            # Functions of a script go by value, whatever their name.
+            if pickled == _by_name(function):
+                _named[function] = pickled
+    else:
+        pickled = dumps(function, blobs)
     if len(pickled) >= BLOB_BYTES:
         pickled = pickle.dumps(_Reference(blobs.put(pickled)), protocol=PROTOCOL)
     return pickled
+
+
+def _by_name(function):
+    try:
+        return pickle.dumps(function, protocol=PROTOCOL)
+    except Exception:
+        return None
 
 
 def _is_plain(args, kwargs):

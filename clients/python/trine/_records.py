@@ -11,6 +11,7 @@ import json
 import struct
 
 _LENGTH = struct.Struct("<I")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 # Longest head that is read.
 MAX_HEAD_BYTES = 1024 * 1024
 # Longest body that is read: three outputs that travel with a result.
@@ -22,8 +23,24 @@ class Malformed(Exception):
 
 
 def encode(head, body=b""):
-    head = json.dumps(head, separators=(",", ":")).encode()
-    return b"".join((_LENGTH.pack(len(head)), head, _LENGTH.pack(len(body)), body))
+    return Head(head).encode(body)
+
+
+class Head:
+    """A head that many records share."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self, head):
+        head = _to_json(head).encode()
+        self._encoded = _LENGTH.pack(len(head)) + head
+
+    def encode(self, body):
+        return b"".join((self._encoded, _LENGTH.pack(len(body)), body))
+
+
+# A call without large arguments, on whichever node.
+PLAIN_CALL = Head({"python": {"blobs": []}})
 
 
 class Decoder:

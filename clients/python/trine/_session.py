@@ -394,6 +394,8 @@ class Session:
         else:
             arguments, flags = _payload.dump_arguments(item.args, item.kwargs, blobs), 0
         payload = _payload.encode(function, arguments, self._session_digest, self.settings.max_tasks, flags)
+        if not blobs.digests and item.pin is None:
+            return _records.PLAIN_CALL.encode(payload)
         head = {"python": {"blobs": [digest.hex() for digest in blobs.digests]}}
         if item.pin is not None:
             head["pin"] = item.pin
@@ -448,11 +450,11 @@ class Session:
 
     def _take_stream(self, connection, taken):
         """Takes results from the `taken`-th on; how many are taken now, and whether there will be no more."""
-        response = connection.stream("/v1/jobs/%d/results?from=%d" % (self.job, taken))
+        answer = connection.stream("/v1/jobs/%d/results?from=%d" % (self.job, taken))
         decoder = _records.Decoder()
         try:
             while True:
-                piece = response.read1(256 * 1024)
+                piece = answer.piece()
                 if not piece:
                     return taken, True
                 results = list(decoder.feed(piece))
@@ -471,18 +473,32 @@ class Session:
         while self._finished[0][0] < now - AHEAD_SECONDS:
             self._finished.popleft()
         self._ahead = max(FIRST_AHEAD, min(MOST_AHEAD, 2 * sum(count for _, count in self._finished)))
-        for head, body in results:
-            self._result(head, body)
         with self.changed:
+            ended = [self._popped(head["index"]) for head, _ in results]
             self._mark()
-            self.changed.notify_all()
+            # The sender looks only for room: whoever waits for a result needs the interpreter now.
+            if self.queue or self._ending():
+                self.changed.notify_all()
+        ended.reverse()
+        try:
+            for head, body in results:
+                future, was_running = ended.pop()
+                self._result(head, body, future, was_running)
+                del future
+        except BaseException as error:
+            # Nothing else knows of them any more.
+            for future, _ in ended:
+                _finish(future, error=_told(error)[0](_told(error)[1]))
+            raise
 
-    def _result(self, head, body):
+    def _popped(self, index):
+        """The future of a task that has ended, and whether it counted as running. The lock is held."""
+        future, was_running = self.sent.pop(index, None), index in self.running
+        self.running.discard(index)
+        return future, was_running
+
+    def _result(self, head, body, future, was_running):
         index = head["index"]
-        with self.changed:
-            future = self.sent.pop(index, None)
-            was_running = index in self.running
-            self.running.discard(index)
         outputs = _outputs(head, body)
         if self.settings.forward:
             _forward(outputs)
@@ -576,7 +592,9 @@ def _import_hint(text):
 
 
 def _finish(future, value=None, error=None):
-    """Sets a future that may be pending, running or cancelled."""
+    """Sets a future that may be pending, running, cancelled, or forgotten."""
+    if future is None:
+        return
     try:
         if future.cancelled():
             future.set_running_or_notify_cancel()
