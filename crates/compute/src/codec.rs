@@ -13,6 +13,8 @@
 //!            [0x07][job u64 BE][first u64 BE]         [count u32 BE][pinned u8]
 //!            [0x08][revision u64 BE]                  [job u64 BE]              who changed last
 //!            [0x09][job u64 BE][task u64 BE]          [version 1][list of Failed]       those that run again
+//!            [0x0A][job u64 BE]                       nothing                 schedules that are not cancelled
+//!            [0x0B][job u64 BE][number u64 BE]        [version 1][list of JobId]         copies of a schedule
 //! tasks      ([length u32 LE][TaskSpec as a message])…
 //! ```
 //! The first byte of a key is never 0x00: those rows are replication's.
@@ -35,6 +37,8 @@ pub(crate) const RANGE: u8 = 0x06;
 pub(crate) const RANGE_COUNT: u8 = 0x07;
 pub(crate) const CHANGED: u8 = 0x08;
 pub(crate) const FAILURES: u8 = 0x09;
+pub(crate) const SCHEDULE: u8 = 0x0A;
+pub(crate) const COPIES: u8 = 0x0B;
 
 /// Bytes that are not what they should be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

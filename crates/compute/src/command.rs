@@ -66,6 +66,15 @@ pub enum Command {
         /// Which job.
         job: JobId,
     },
+    /// Copy the jobs of a schedule, if it waits for this time and that has come.
+    Fire {
+        /// The job that is the schedule.
+        job: JobId,
+        /// What is due; `None`: the schedule is new.
+        due_ms: Option<u64>,
+        /// What is due next; `None`: never.
+        next_ms: Option<u64>,
+    },
 }
 
 /// A result on its way into the log.
@@ -180,6 +189,8 @@ pub enum Query {
         /// At most so many.
         limit: u32,
     },
+    /// The schedules that are not cancelled.
+    Schedules,
     /// Results of a job, in the order in which they were committed.
     Results {
         /// Which job.
@@ -238,8 +249,11 @@ pub struct Progress {
     pub created_ms: u64,
     /// State time of its end.
     pub ended_ms: Option<u64>,
-    /// Why it was cancelled, if not by a user.
+    /// Why it was cancelled, if not by a user; why a schedule made no copy.
     pub why: Option<String>,
+    /// It belongs to a schedule, and is not executed itself.
+    #[serde(default)]
+    pub schedule: Option<Scheduled>,
     /// What its tasks and results take.
     pub bytes: u64,
     /// When it ends early.
@@ -252,6 +266,17 @@ pub struct Progress {
     pub committed: Waited,
     /// Grows with each change of any job.
     pub revision: u64,
+}
+
+/// How far a schedule is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// What time it waits for (ms since the epoch); parts of others, for none.
+    pub next_ms: Option<u64>,
+    /// How often it was copied.
+    pub copies: u64,
+    /// The job that it made last.
+    pub last: Option<JobId>,
 }
 
 /// A job as users see it.

@@ -328,6 +328,7 @@ mod tests {
             created_ms: 0,
             ended_ms: None,
             why: None,
+            schedule: None,
             bytes: 0,
             halt: None,
             submitted: Waited::default(),

@@ -16,6 +16,7 @@ use trine_types::{Clock, Entropy, GroupId, NodeId, NodeNumber};
 
 use crate::blobs::Blobs;
 use crate::body::{Bodies, Hands};
+use crate::calendar;
 use crate::codec::{self, RangeError};
 use crate::command::{Answer, Command, JobView, Progress, Query, Refusal, Results, Tasks};
 use crate::error::ComputeError;
@@ -26,7 +27,7 @@ use crate::machine::Applied;
 use crate::messages::{Ask, MAX_DROPPED, PASSING, RunningTask, SERVICE, Told};
 use crate::run;
 use crate::run::shelf::Shelf;
-use crate::spec::{BodyKind, JobId, JobSpec, Resources, TaskResult, TaskSpec, Waited};
+use crate::spec::{BadSpec, BodyKind, JobId, JobSpec, Resources, Schedule, TaskResult, TaskSpec, Waited};
 
 /// How long a submitter is slowed down before it is told so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,6 +155,10 @@ impl Compute {
     /// # Errors
     /// [`ComputeError`].
     pub async fn create(&self, spec: JobSpec) -> Result<JobId, ComputeError> {
+        if let Some(Schedule::Cron { text, zone, .. }) = &spec.when.schedule {
+            let wrong = |why| Refusal::Bad(BadSpec::Field { field: "when.schedule".into(), why });
+            calendar::check(text, zone).map_err(wrong)?;
+        }
         let kind = spec.body.clone();
         match self.propose(&Command::Create { spec: Box::new(spec) }).await? {
             Answer::Created(job) => {
@@ -282,6 +287,14 @@ impl Compute {
     /// [`ComputeError`].
     pub async fn jobs(&self, before: Option<JobId>, limit: u32) -> Result<Vec<JobView>, ComputeError> {
         self.query(&Query::Jobs { before, limit }).await
+    }
+
+    /// The schedules that are not cancelled.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn schedules(&self) -> Result<Vec<JobView>, ComputeError> {
+        self.query(&Query::Schedules).await
     }
 
     /// The range of a job's tasks that contains task `from`, as submitted; the

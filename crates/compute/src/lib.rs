@@ -27,6 +27,7 @@
 //! | [`command`], [`codec`] | commands, queries, answers, rows and their bytes |
 //! | [`state`] | what a command changes |
 //! | [`machine`] | the rules as the machine of group `jobs` |
+//! | [`calendar`], `due` | schedules: when, and what happens then |
 //! | [`messages`] | what workers and the master tell each other |
 //! | `master`, `worker` | the rules of both, pure |
 //! | [`events`] | what is told of jobs on subjects `_job.…`, pure |
@@ -40,8 +41,10 @@
 pub mod binary;
 pub mod blobs;
 pub mod body;
+pub mod calendar;
 pub mod codec;
 pub mod command;
+mod due;
 pub mod error;
 pub mod events;
 mod guide;
@@ -64,6 +67,6 @@ mod worker;
 pub use error::ComputeError;
 pub use handle::{Compute, Parts, ResultStream};
 pub use spec::{
-    Attempt, BodyKind, Halt, HaltOn, JobId, JobSpec, Outcome, Output, Resources, Stamps, TaskResult,
-    TaskSpec, Waited, When, Work,
+    Attempt, BodyKind, Halt, HaltOn, JobId, JobSpec, Outcome, Output, Resources, Schedule, Stamps,
+    TaskResult, TaskSpec, Waited, When, Work,
 };

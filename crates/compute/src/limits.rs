@@ -53,6 +53,22 @@ pub const MAX_RETRIES: u32 = 1_000;
 /// Most jobs that one waits for.
 pub const MAX_JOBS_BEFORE: usize = 64;
 
+/// Most schedules at a time.
+pub const MAX_SCHEDULES: usize = 1_000;
+
+/// Most tasks of one job of a schedule: one command copies them all.
+pub const MAX_SCHEDULED_TASKS: u64 = 4_096;
+
+/// Most bytes of the tasks of one job of a schedule, for the same reason.
+pub const MAX_SCHEDULED_BYTES: u64 = 256 * 1024;
+
+/// How many times the jobs that a schedule made are kept; older ones are
+/// removed, if they are over.
+pub const KEPT_COPIES: u64 = 100;
+
+/// Longest expression of a schedule, and longest name of a time zone.
+pub const MAX_SCHEDULE_TEXT: usize = 200;
+
 /// Largest limit of a task's time, in percent of what others took.
 pub const MAX_TIMEOUT_PERCENT: u32 = 1_000_000;
 

@@ -11,6 +11,7 @@ use trine_storage::{Keyspace, Transaction, View};
 
 use crate::codec::{self, PROGRESS, RANGE, RANGE_COUNT, RESULT, job_key, last_number, part_key};
 use crate::command::{Answer, Command, Encoded, JobView, Query, Refusal, Results, Tasks};
+use crate::due;
 use crate::limits::MAX_TASKS_PER_RANGE;
 use crate::spec::JobId;
 use crate::state::{self, RangeRow};
@@ -71,6 +72,11 @@ fn answer(view: &dyn View, query: &Query) -> Result<Bytes, Refusal> {
     Ok(match *query {
         Query::Job { job } => codec::encode(&Ok::<_, Refusal>(self::job(view, job)?)),
         Query::Jobs { before, limit } => codec::encode(&Ok::<_, Refusal>(jobs(view, before, limit)?)),
+        Query::Schedules => {
+            let found: Result<Vec<_>, Refusal> =
+                due::all(view)?.into_iter().map(|id| job(view, id)).collect();
+            codec::encode(&Ok::<_, Refusal>(found?))
+        }
         Query::Results { job, from, bytes } => {
             codec::encode(&Ok::<_, Refusal>(results(view, job, from, bytes)?))
         }

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use trine_storage::View;
 use trine_types::NodeNumber;
 
+use crate::calendar;
 use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
 use crate::command::{Encoded, Failed, Phase, Progress, Refusal, Returned};
 use crate::events::{Chronicle, Event, Fate};
 use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, Orders, RunningTask};
 use crate::planted;
 use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Verdict, Why};
-use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Stamps, TaskResult, TaskSpec, Waited};
+use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Schedule, Stamps, TaskResult, TaskSpec, Waited};
 use crate::state::{self, RangeRow, Turn};
 
 /// Rows that are read at once while following the log.
@@ -121,7 +122,19 @@ struct Due {
     deadlines: BTreeMap<JobId, u64>,
     /// Jobs that the log shall review.
     to_review: BTreeSet<JobId>,
+    /// Schedules, and what time they wait for.
+    schedules: BTreeMap<JobId, (Cron, Option<u64>)>,
+    /// What the log shall look at: what is due of a schedule, and what is next.
+    to_fire: BTreeMap<JobId, Times>,
 }
+
+/// What is due of a schedule, and what is due next, in milliseconds since the
+/// epoch.
+type Times = (Option<u64>, Option<u64>);
+
+/// An expression and its time zone.
+#[derive(Debug)]
+struct Cron(String, String);
 
 /// See the module.
 pub(crate) struct Master {
@@ -233,12 +246,17 @@ impl Master {
 
     fn follow_job(&mut self, view: &dyn View, job: JobId, now: Duration) -> Result<(), Refusal> {
         let Some(progress) = state::progress(view, job)? else { return Ok(()) };
+        if progress.schedule.is_some() {
+            return self.follow_schedule(view, job, &progress);
+        }
         if progress.phase.is_over() {
             self.tell_end(view, job, progress)?;
             self.due.some_are_over = true;
             self.due.waiting.remove(&job);
             self.due.deadlines.remove(&job);
             self.due.to_review.remove(&job);
+            self.due.schedules.remove(&job);
+            self.due.to_fire.remove(&job);
             self.end(job, now);
             return Ok(());
         }
@@ -276,6 +294,18 @@ impl Master {
             for (key, value) in rows {
                 self.add_range(view, job, RangeRow::decode(&key, &value)?, now)?;
             }
+        }
+        Ok(())
+    }
+
+    fn follow_schedule(&mut self, view: &dyn View, job: JobId, progress: &Progress) -> Result<(), Refusal> {
+        self.due.some_are_over |= progress.phase.is_over();
+        self.due.schedules.remove(&job);
+        self.due.to_fire.remove(&job);
+        let schedule = state::spec(view, job)?.and_then(|spec| spec.when.schedule);
+        if let (Some(Schedule::Cron { text, zone, .. }), Phase::Closed) = (schedule, progress.phase) {
+            let next = progress.schedule.and_then(|scheduled| scheduled.next_ms);
+            self.due.schedules.insert(job, (Cron(text, zone), next));
         }
         Ok(())
     }
@@ -516,6 +546,21 @@ impl Master {
     pub(crate) fn look_at_deadlines(&mut self, wall_ms: u64) {
         let past = self.due.deadlines.iter().filter(|(_, deadline)| **deadline <= wall_ms);
         self.due.to_review.extend(past.map(|(job, _)| *job));
+        for (job, (Cron(text, zone), due)) in &self.due.schedules {
+            if due.is_some_and(|due| due > wall_ms) {
+                continue;
+            }
+            // However much was missed while there was no master, is one copy.
+            let next = calendar::next(text, zone, due.map_or(wall_ms, |due| due.max(wall_ms)));
+            if due.is_some() || next.is_some() {
+                self.due.to_fire.insert(*job, (*due, next));
+            }
+        }
+    }
+
+    /// A schedule, what is due of it and what is next; the log decides.
+    pub(crate) fn next_fire(&mut self) -> Option<(JobId, Times)> {
+        self.due.to_fire.pop_first()
     }
 
     /// A job that the log shall review. What it leaves as it is, is named again.

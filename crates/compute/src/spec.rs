@@ -10,7 +10,7 @@ use trine_types::NodeNumber;
 
 use crate::limits::{
     LEAST_CPU_MILLI, MAX_BLOBS_PER_TASK, MAX_CPU_MILLI, MAX_JOBS_BEFORE, MAX_NAME_BYTES, MAX_RETRIES,
-    MAX_TIMEOUT, MAX_TIMEOUT_PERCENT, MAX_WEIGHT,
+    MAX_SCHEDULE_TEXT, MAX_TIMEOUT, MAX_TIMEOUT_PERCENT, MAX_WEIGHT,
 };
 
 /// Names a job; given by the log, from 1, never reused.
@@ -175,6 +175,17 @@ impl JobSpec {
         if self.when.after.len() > MAX_JOBS_BEFORE {
             return bad("when.after", format!("at most {MAX_JOBS_BEFORE} jobs"));
         }
+        if let Some(Schedule::Cron { text, zone, parts }) = &self.when.schedule {
+            if parts.len() > MAX_JOBS_BEFORE {
+                return bad("when.schedule.parts", format!("at most {MAX_JOBS_BEFORE} jobs"));
+            }
+            if text.len() > MAX_SCHEDULE_TEXT || zone.len() > MAX_SCHEDULE_TEXT {
+                return bad("when.schedule", format!("at most {MAX_SCHEDULE_TEXT} bytes"));
+            }
+        }
+        if self.when.schedule.is_some() && self.standing {
+            return bad("when.schedule", "not together with standing");
+        }
         if self.resources.cpu_milli > MAX_CPU_MILLI {
             return bad("resources.cpu_milli", format!("at most {MAX_CPU_MILLI}"));
         }
@@ -206,6 +217,26 @@ pub struct When {
     /// How long one attempt may run, in percent of the median of those that
     /// succeeded on the same node, as soon as there are three.
     pub timeout_percent: Option<u32>,
+    /// It is not executed itself, but copied each time that it is due;
+    /// `deadline_ms` counts from then on.
+    pub schedule: Option<Schedule>,
+}
+
+/// What makes a job one of a schedule.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Another one names it as its part.
+    Part,
+    /// Its parts and then itself are copied when it is due.
+    Cron {
+        /// As for cron.
+        text: String,
+        /// The time zone that `text` speaks of.
+        zone: String,
+        /// Others of the schedule, each behind those that it comes after.
+        parts: Vec<JobId>,
+    },
 }
 
 /// What the tasks of a job are.

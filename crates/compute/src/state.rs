@@ -9,17 +9,18 @@ use serde::{Deserialize, Serialize};
 use trine_storage::{StateError, Transaction, View};
 
 use crate::codec::{
-    self, DONE, FAILURES, PROGRESS, RANGE, RANGE_COUNT, RESULT, SPEC, TOTALS, changed_key, job_key,
-    last_number, part_key,
+    self, COPIES, DONE, FAILURES, PROGRESS, RANGE, RANGE_COUNT, RESULT, SCHEDULE, SPEC, TOTALS, changed_key,
+    job_key, last_number, part_key,
 };
-use crate::command::{Answer, Command, Committed, Failed, Phase, Progress, Refusal, Returned};
+use crate::command::{Answer, Command, Committed, Failed, Phase, Progress, Refusal, Returned, Scheduled};
+use crate::due;
 use crate::limits::{
-    MAX_JOBS, MAX_KEPT_BYTES, MAX_LIVE_JOBS, MAX_RANGE_BYTES, MAX_RETRIES, MAX_SPEC_BYTES, MAX_TASKS_PER_JOB,
-    MAX_TASKS_PER_RANGE,
+    MAX_JOBS, MAX_KEPT_BYTES, MAX_LIVE_JOBS, MAX_RANGE_BYTES, MAX_RETRIES, MAX_SCHEDULED_BYTES,
+    MAX_SCHEDULED_TASKS, MAX_SPEC_BYTES, MAX_TASKS_PER_JOB, MAX_TASKS_PER_RANGE,
 };
 use crate::planted;
 use crate::schedule::Past;
-use crate::spec::{BadSpec, HaltOn, JobId, JobSpec, Waited};
+use crate::spec::{BadSpec, HaltOn, JobId, JobSpec, Schedule, Waited};
 
 /// Tasks of which one row remembers whether they are done.
 const TASKS_PER_CHUNK: u64 = 4_096;
@@ -79,6 +80,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_>, now_ms: u64, command: Command) -> 
         Command::Commit { results } => commit(tx, now_ms, results),
         Command::Cancel { job } => cancel(tx, now_ms, job, None),
         Command::Review { job } => review(tx, now_ms, job),
+        Command::Fire { job, due_ms, next_ms } => due::fire(tx, now_ms, job, (due_ms, next_ms)),
         Command::Forget { job } => forget(tx, job),
     }
 }
@@ -137,7 +139,7 @@ fn full(what: &str, most: u64) -> Refusal {
     Refusal::Full { what: what.into(), most }
 }
 
-fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answer, Refusal> {
+pub(crate) fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answer, Refusal> {
     spec.check()?;
     let row = codec::encode(spec);
     if row.len() > MAX_SPEC_BYTES {
@@ -153,6 +155,7 @@ fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answe
             .into());
         }
     }
+    due::admit(tx, spec)?;
     let mut totals = totals(tx)?;
     for (what, is, most) in [
         ("jobs that are not over", totals.live, MAX_LIVE_JOBS),
@@ -178,6 +181,7 @@ fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answe
         created_ms: now_ms,
         ended_ms: None,
         why: None,
+        schedule: spec.when.schedule.is_some().then(Scheduled::default),
         bytes,
         halt: spec.halt,
         submitted: Waited::default(),
@@ -188,10 +192,11 @@ fn create(tx: &mut Transaction<'_>, now_ms: u64, spec: &JobSpec) -> Result<Answe
     tx.put(job_key(PROGRESS, job), codec::encode(&progress))?;
     tx.put(changed_key(totals.revision), Bytes::copy_from_slice(&job.0.to_be_bytes()))?;
     tx.put(Bytes::from_static(&[TOTALS]), codec::encode(&totals))?;
+    due::enter(tx, job, spec)?;
     Ok(Answer::Created(job))
 }
 
-fn append(
+pub(crate) fn append(
     tx: &mut Transaction<'_>,
     job: JobId,
     after: Option<u64>,
@@ -223,6 +228,14 @@ fn append(
     let bytes = tasks.len() as u64;
     if kept.saturating_add(bytes) > MAX_KEPT_BYTES {
         return Err(full("bytes of tasks and results", MAX_KEPT_BYTES));
+    }
+    if row.schedule.is_some() {
+        if row.bytes.saturating_add(bytes) > MAX_SCHEDULED_BYTES {
+            return Err(full("bytes of a job of a schedule", MAX_SCHEDULED_BYTES));
+        }
+        if first + u64::from(count) > MAX_SCHEDULED_TASKS {
+            return Err(full("tasks of a job of a schedule", MAX_SCHEDULED_TASKS));
+        }
     }
     if first + u64::from(count) > MAX_TASKS_PER_JOB {
         return Err(full("tasks of one job", MAX_TASKS_PER_JOB));
@@ -261,7 +274,12 @@ impl RangeRow {
     }
 }
 
-fn close(tx: &mut Transaction<'_>, now_ms: u64, job: JobId, submitted: Waited) -> Result<Answer, Refusal> {
+pub(crate) fn close(
+    tx: &mut Transaction<'_>,
+    now_ms: u64,
+    job: JobId,
+    submitted: Waited,
+) -> Result<Answer, Refusal> {
     let mut ledger = Ledger::open(tx)?;
     let row = ledger.known(tx, job)?;
     if row.phase == Phase::Open {
@@ -286,14 +304,41 @@ fn cancel(tx: &mut Transaction<'_>, now_ms: u64, job: JobId, why: Option<String>
     let row = ledger.known(tx, job)?;
     if !row.phase.is_over() {
         (row.phase, row.ended_ms, row.why) = (Phase::Cancelled, Some(now_ms), why);
+        if row.schedule.is_some()
+            && let Some(Schedule::Cron { parts, .. }) = spec(tx, job)?.and_then(|spec| spec.when.schedule)
+        {
+            tx.delete(job_key(SCHEDULE, job))?;
+            for part in parts {
+                if let Some(row) = ledger.job(tx, part)?.filter(|row| !row.phase.is_over()) {
+                    (row.phase, row.ended_ms) = (Phase::Cancelled, Some(now_ms));
+                }
+            }
+        }
         ledger.store(tx)?;
     }
+    Ok(Answer::Done)
+}
+
+/// A schedule goes on like this.
+pub(crate) fn rearm(
+    tx: &mut Transaction<'_>,
+    job: JobId,
+    scheduled: Scheduled,
+    why: Option<String>,
+) -> Result<Answer, Refusal> {
+    let mut ledger = Ledger::open(tx)?;
+    let row = ledger.known(tx, job)?;
+    (row.schedule, row.why) = (Some(scheduled), why);
+    ledger.store(tx)?;
     Ok(Answer::Done)
 }
 
 /// Cancels a job that shall not go on, by what the log says and when it is said.
 fn review(tx: &mut Transaction<'_>, now_ms: u64, job: JobId) -> Result<Answer, Refusal> {
     let spec = spec(tx, job)?.ok_or(Refusal::NoSuchJob(job))?;
+    if spec.when.schedule.is_some() {
+        return Ok(Answer::Done);
+    }
     if spec.when.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
         return cancel(tx, now_ms, job, Some("its deadline has passed".into()));
     }
@@ -344,7 +389,8 @@ pub(crate) fn turn(view: &dyn View, waits: &JobSpec) -> Result<Turn, Refusal> {
 }
 
 fn end_if_done(row: &mut Progress, now_ms: u64) {
-    if row.phase == Phase::Closed && row.done == row.tasks {
+    // A schedule is over when it is cancelled.
+    if row.phase == Phase::Closed && row.done == row.tasks && row.schedule.is_none() {
         (row.phase, row.ended_ms) = (Phase::Over, Some(now_ms));
     }
 }
@@ -441,14 +487,14 @@ fn mark_done(tx: &mut Transaction<'_>, job: JobId, index: u64) -> Result<bool, R
     Ok(fresh)
 }
 
-fn forget(tx: &mut Transaction<'_>, job: JobId) -> Result<Answer, Refusal> {
+pub(crate) fn forget(tx: &mut Transaction<'_>, job: JobId) -> Result<Answer, Refusal> {
     let row = progress(tx, job)?.ok_or(Refusal::NoSuchJob(job))?;
     if !row.phase.is_over() {
         return Err(Refusal::NotOver(job));
     }
     // Without this row nobody sees the job any more.
     tx.delete(job_key(SPEC, job))?;
-    for kind in [RESULT, RANGE, RANGE_COUNT, DONE, FAILURES] {
+    for kind in [RESULT, RANGE, RANGE_COUNT, DONE, FAILURES, COPIES] {
         let (from, to) = (part_key(kind, job, 0), part_key(kind, job, u64::MAX));
         let rows = tx.scan(Bound::Included(&from), Bound::Included(&to), FORGOTTEN_AT_ONCE)?;
         let count = rows.len();

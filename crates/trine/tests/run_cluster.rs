@@ -315,6 +315,42 @@ async fn results_are_filed_as_by_parallel() {
     cluster.stop().await;
 }
 
+/// Returns once there is a job of this number.
+fn wait_for_job(cluster: &Cluster, job: &str) {
+    let since = tokio::time::Instant::now();
+    while !cluster.trine(2, &["job", "show", job], "").status.success() {
+        assert!(since.elapsed() < LIMIT, "there is no job {job}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_is_started_again_and_again() {
+    let cluster = Cluster::start().await;
+    let submit = |name: &str| cluster.trine(2, &["job", "submit", "--from", name], "");
+    std::fs::write(
+        cluster.path().join("cron.toml"),
+        "name = 'cron'\ncron = '* * * * * *'\n[stages.x]\ncommand = 'echo due'\n",
+    )
+    .expect("written");
+    assert_eq!(text(&submit("cron.toml").stdout), "1\tx\n");
+    // The log gives the numbers: the next ones are of the jobs that the schedule makes.
+    for made in ["2", "3"] {
+        wait_for_job(&cluster, made);
+        let due = cluster.trine(2, &["job", "wait", made], "");
+        assert!(due.status.success(), "{}", text(&due.stderr));
+        assert_eq!(text(&cluster.trine(2, &["job", "logs", made], "").stdout), "due\n");
+    }
+    let shown = text(&cluster.trine(2, &["job", "show", "1"], "").stdout);
+    assert!(shown.contains("* * * * * * (UTC), next 20") && !shown.contains(" 0 times"), "{shown}");
+    let list = text(&cluster.trine(2, &["job", "ls"], "").stdout);
+    assert!(list.lines().any(|line| line.contains("scheduled") && line.contains(':')), "{list}");
+    assert!(text(&cluster.trine(2, &["job", "wait", "1"], "").stderr).contains("is a schedule"));
+    assert!(cluster.trine(2, &["job", "cancel", "1"], "").status.success());
+    let shown = text(&cluster.trine(2, &["job", "show", "1"], "").stdout);
+    assert!(shown.contains("cancelled") && shown.contains("next -"), "{shown}");
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn stages_come_after_each_other_and_deadlines_hold() {
     let cluster = Cluster::start().await;

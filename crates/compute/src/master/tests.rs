@@ -298,3 +298,36 @@ fn a_job_waits_for_those_before_it_also_after_a_change_of_master() {
         assert_eq!((master.next_review(), master.next_review()), (Some(doomed), None));
     }
 }
+
+#[test]
+fn each_master_says_what_is_due_and_nobody_executes_a_schedule() {
+    let rows = rows();
+    let cron = Schedule::Cron { text: "* * * * *".into(), zone: "UTC".into(), parts: Vec::new() };
+    let when = When { schedule: Some(cron), ..When::default() };
+    let job = create(&rows, JobSpec { when, ..JobSpec::default() });
+    append(&rows, job, 1).expect("added");
+    run(&rows, Command::Close { job, submitted: Waited::default() }).expect("closed");
+    let mut master = reign(&rows, 7, &[], at(0));
+    let hello = beat(&master, &[], vec![]);
+    assert!(master.beat(ONE, hello, at(1)) && grants(&mut master, &rows, ONE, at(1)).is_empty());
+    master.look_at_deadlines(1);
+    assert_eq!(master.next_fire(), Some((job, (None, Some(60_000)))));
+    run(&rows, Command::Fire { job, due_ms: None, next_ms: Some(5) }).expect("armed");
+    for number in [8, 9] {
+        let mut master = reign(&rows, number, &[], at(0));
+        master.look_at_deadlines(4);
+        assert_eq!(master.next_fire(), None);
+        master.look_at_deadlines(7);
+        assert_eq!(master.next_fire(), Some((job, (Some(5), Some(60_000)))));
+        master.look_at_deadlines(10 * 60_000);
+        assert_eq!(master.next_fire(), Some((job, (Some(5), Some(11 * 60_000)))), "one for all missed");
+    }
+    run(&rows, Command::Fire { job, due_ms: Some(5), next_ms: Some(60_000) }).expect("copied");
+    master.follow(&*rows, at(2)).expect("rows decode");
+    let granted = grants(&mut master, &rows, ONE, at(2));
+    assert_eq!(granted.iter().map(|attempt| attempt.job).collect::<Vec<_>>(), [JobId(2)]);
+    run(&rows, Command::Cancel { job }).expect("cancelled");
+    master.follow(&*rows, at(3)).expect("rows decode");
+    master.look_at_deadlines(100_000);
+    assert_eq!(master.next_fire(), None);
+}

@@ -342,7 +342,7 @@ impl Chair {
             }
             Done::Cancelled(job, answer) => {
                 if let Err(error) = answer {
-                    tracing::warn!(%job, %error, "a job that shall end is not ended yet");
+                    tracing::warn!(%job, %error, "what is due for a job is not done yet");
                 }
             }
         }
@@ -394,6 +394,10 @@ impl Chair {
         }
         let reviews = std::iter::from_fn(|| master.next_review()).map(|job| (job, Command::Review { job }));
         let mut ends: Vec<_> = reviews.collect();
+        ends.extend(
+            std::iter::from_fn(|| master.next_fire())
+                .map(|(job, (due_ms, next_ms))| (job, Command::Fire { job, due_ms, next_ms })),
+        );
         ends.extend(std::iter::from_fn(|| master.next_cancel()).map(|job| (job, Command::Cancel { job })));
         for (job, command) in ends {
             let command = codec::encode(&command);

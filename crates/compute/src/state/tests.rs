@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use trine_storage::{Keyspace, OrderedStore, StateStore};
 
 use super::*;
-use crate::spec::{BodyKind, Halt, TaskSpec, When};
+use crate::limits::KEPT_COPIES;
+use crate::spec::{BodyKind, Halt, Schedule, TaskSpec, When};
 
 pub(crate) fn rows() -> Arc<dyn Keyspace> {
     OrderedStore::new(1).keyspace("jobs").expect("opened")
@@ -249,4 +250,83 @@ fn a_job_comes_after_those_that_succeeded() {
     assert_eq!(turn(&*rows, &named("x", &[good])), Ok(Turn::Now));
     let refused = run(&rows, Command::Create { spec: Box::new(named("x", &[JobId(9)])) });
     assert!(matches!(refused, Err(Refusal::Bad(_))), "{refused:?}");
+}
+
+/// A schedule of two jobs: the second comes after the first.
+fn schedule(rows: &Arc<dyn Keyspace>) -> (JobId, JobId) {
+    let when = |schedule, after| When { schedule: Some(schedule), after, ..When::default() };
+    let part = create(rows, JobSpec { when: when(Schedule::Part, vec![]), ..JobSpec::default() });
+    let cron = Schedule::Cron { text: "* * * * *".into(), zone: "UTC".into(), parts: vec![part] };
+    let mut when = when(cron, vec![part]);
+    when.deadline_ms = Some(100);
+    let job = create(rows, JobSpec { when, ..JobSpec::default() });
+    for job in [part, job] {
+        append(rows, job, 2).expect("added");
+        run(rows, Command::Close { job, submitted: Waited::default() }).expect("closed");
+    }
+    (part, job)
+}
+
+fn job_of(rows: &Arc<dyn Keyspace>, job: u64) -> (JobSpec, Progress) {
+    let spec = spec(&**rows, JobId(job)).expect("decodes").expect("there");
+    (spec, progress(&**rows, JobId(job)).expect("decodes").expect("there"))
+}
+
+#[test]
+fn a_schedule_is_copied_once_for_each_due_time() {
+    let rows = rows();
+    let (part, job) = schedule(&rows);
+    let waits = || {
+        let scheduled = job_of(&rows, job.0).1.schedule.expect("a schedule");
+        (scheduled.next_ms, scheduled.copies, scheduled.last)
+    };
+    let fire = |due_ms, next_ms| run(&rows, Command::Fire { job, due_ms, next_ms }).expect("looked at");
+    fire(Some(5), Some(6));
+    assert_eq!(waits(), (None, 0, None), "it does not wait for that");
+    fire(None, Some(5));
+    fire(None, Some(4));
+    assert_eq!(waits(), (Some(5), 0, None));
+    for _ in 0..2 {
+        // Two masters may say so.
+        fire(Some(5), Some(8));
+    }
+    assert_eq!(waits(), (Some(8), 1, Some(JobId(4))));
+    fire(Some(8), Some(9));
+    assert_eq!(waits().1, 1, "8 is later than 7");
+    let [(first, _), (second, row)] = [3, 4].map(|id| job_of(&rows, id));
+    assert_eq!(
+        (first.when.after, second.when.after, second.when.deadline_ms),
+        (vec![], vec![JobId(3)], Some(105))
+    );
+    assert_eq!((first.when.schedule, row.phase, row.tasks), (None, Phase::Closed, 2));
+    assert_eq!(progress(&*rows, JobId(5)).expect("decodes"), None);
+    assert_eq!(due::all(&*rows), Ok(vec![job]));
+    run(&rows, Command::Cancel { job }).expect("cancelled");
+    assert_eq!((phase(&rows, part), phase(&rows, JobId(3))), (Phase::Cancelled, Phase::Closed));
+    assert_eq!(due::all(&*rows), Ok(vec![]));
+    fire(Some(8), Some(9));
+    assert_eq!(progress(&*rows, JobId(5)).expect("decodes"), None, "it is cancelled");
+}
+
+#[test]
+fn the_jobs_of_others_are_no_parts_and_old_copies_go() {
+    let rows = rows();
+    let (part, job) = schedule(&rows);
+    let parts = |parts| Schedule::Cron { text: "* * * * *".into(), zone: "UTC".into(), parts };
+    for (user, named) in [("eve", part), ("", JobId(9)), ("", job)] {
+        let when = When { schedule: Some(parts(vec![named])), ..When::default() };
+        let spec = JobSpec { user: user.into(), when, ..JobSpec::default() };
+        let refused = run(&rows, Command::Create { spec: Box::new(spec) }).expect_err("not its own");
+        assert!(refused.to_string().contains("no part of a schedule"), "{refused}");
+    }
+    run(&rows, Command::Fire { job, due_ms: None, next_ms: Some(1) }).expect("armed");
+    for _ in 0..KEPT_COPIES + 2 {
+        run(&rows, Command::Fire { job, due_ms: Some(1), next_ms: Some(1) }).expect("copied");
+        let newest = totals(&*rows).expect("decodes").last_job;
+        if newest != 4 {
+            run(&rows, Command::Cancel { job: JobId(newest) }).expect("cancelled");
+        }
+    }
+    let kept = |job| progress(&*rows, JobId(job)).expect("decodes").is_some();
+    assert_eq!([3, 4, 5, 6, 7, 8].map(kept), [true, true, true, false, true, true], "what runs stays");
 }

@@ -131,7 +131,11 @@ impl Jobs {
     async fn list(&self, caller: &Caller, asked: &Asked) -> Result<Reply, Reply> {
         let before = number(asked, "before")?.map(JobId);
         let limit = number(asked, "limit")?.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(MAX_LISTED);
-        let mut jobs = self.compute.jobs(before, limit.min(MAX_LISTED)).await.map_err(refused)?;
+        let listed = match asked.query("scheduled") {
+            Some("true") => self.compute.schedules().await,
+            _ => self.compute.jobs(before, limit.min(MAX_LISTED)).await,
+        };
+        let mut jobs = listed.map_err(refused)?;
         if !caller.rights.is_admin() {
             jobs.retain(|job| job.spec.user == caller.name);
         }

@@ -116,6 +116,7 @@ mod tests {
             created_ms: 1_000,
             ended_ms,
             why: None,
+            schedule: None,
             bytes: 0,
             halt: None,
             submitted: Waited::default(),

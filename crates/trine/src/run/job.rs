@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use trine_compute::command::{JobView, Progress};
 use trine_compute::parallel::halt::{Rule, Tally};
-use trine_compute::{JobId, JobSpec, TaskResult};
+use trine_compute::{JobId, JobSpec, Schedule, TaskResult, calendar};
 
 use super::args::RunArgs;
 use super::client::{Api, Ask};
@@ -111,11 +111,16 @@ fn print(text: &str) -> Result<u8, Failure> {
 }
 
 async fn list(target: &NodeTarget, json: bool) -> Result<u8, Failure> {
-    let jobs: Vec<JobView> = Api::find(target).await?.json(&Ask::get("/v1/jobs")).await?;
+    let mut api = Api::find(target).await?;
+    let mut jobs: Vec<JobView> = api.json(&Ask::get("/v1/jobs")).await?;
+    // However long ago a schedule was submitted, it is one of what there is.
+    let schedules: Vec<JobView> = api.json(&Ask::get("/v1/jobs?scheduled=true")).await?;
+    let listed: std::collections::BTreeSet<JobId> = jobs.iter().map(|job| job.id).collect();
+    jobs.extend(schedules.into_iter().rev().filter(|job| !listed.contains(&job.id)));
     if json {
         return print(&(serde_json::to_string(&jobs).map_err(Failure::new)? + "\n"));
     }
-    let heading = ["JOB", "STATE", "TASKS", "DONE", "FAILED", "SUBMITTED", "TOOK", "USER", "NAME"];
+    let heading = ["JOB", "STATE", "TASKS", "DONE", "FAILED", "SUBMITTED", "TOOK", "NEXT", "USER", "NAME"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for JobView { id, spec, progress } in &jobs {
         let took =
@@ -128,6 +133,7 @@ async fn list(target: &NodeTarget, json: bool) -> Result<u8, Failure> {
             progress.failed.to_string(),
             moment(progress.created_ms),
             took,
+            next(progress),
             spec.user.clone(),
             spec.name.clone(),
         ]);
@@ -135,8 +141,17 @@ async fn list(target: &NodeTarget, json: bool) -> Result<u8, Failure> {
     print(&table(&rows))
 }
 
+/// When a schedule is due.
+fn next(progress: &Progress) -> String {
+    let waits = progress.schedule.filter(|_| !progress.phase.is_over());
+    waits.and_then(|scheduled| scheduled.next_ms).map_or("-".to_owned(), |next| calendar::utc(next) + " UTC")
+}
+
 fn state(jobs: &[JobView], id: JobId) -> String {
     let Some(job) = jobs.iter().find(|job| job.id == id) else { return String::new() };
+    if job.progress.schedule.is_some() && !job.progress.phase.is_over() {
+        return "scheduled".to_owned();
+    }
     let is_over = |before: &JobId| {
         jobs.iter().find(|job| job.id == *before).is_none_or(|job| job.progress.phase.is_over())
     };
@@ -261,13 +276,28 @@ fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
 fn place(spec: &JobSpec, progress: &Progress) -> String {
     let mut out = String::new();
     if let Some(why) = &progress.why {
-        let _ = writeln!(out, "cancelled  because {why}");
+        let what = if progress.schedule.is_some() { "left out" } else { "cancelled" };
+        let _ = writeln!(out, "{what:<11}because {why}");
+    }
+    match &spec.when.schedule {
+        Some(Schedule::Cron { text, zone, .. }) => {
+            let scheduled = progress.schedule.unwrap_or_default();
+            let (next, times) = (next(progress), scheduled.copies);
+            let last = scheduled.last.map_or(String::new(), |job| format!(", last job {job}"));
+            let _ = writeln!(out, "schedule   {text} ({zone}), next {next}, {times} times so far{last}");
+        }
+        Some(Schedule::Part) => out += "schedule   a part of another job's\n",
+        None => {}
     }
     if !spec.when.after.is_empty() {
         let jobs: Vec<_> = spec.when.after.iter().map(JobId::to_string).collect();
         let _ = writeln!(out, "after      job {}", jobs.join(", "));
     }
     if let Some(deadline) = spec.when.deadline_ms {
+        if progress.schedule.is_some() {
+            let _ = writeln!(out, "deadline   {} from each due time on", seconds(deadline));
+            return out;
+        }
         let _ = writeln!(out, "deadline   {} UTC", moment(deadline));
     }
     out
@@ -300,8 +330,20 @@ fn pending(result: &TaskResult, tag: bool) -> Option<Pending> {
     tag.map(|tag| Pending { sequence, tag: Some(tag), ..Pending::default() })
 }
 
+/// A schedule is never over by itself, and no task of it ever ends.
+fn refuse_schedule(job: &JobView) -> Result<(), Failure> {
+    if job.progress.schedule.is_none() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("job {} is a schedule, which is not executed itself", job.id)).hint(format!(
+        "name one of the jobs that it makes, see `trine job ls`; `trine job cancel {}` ends it",
+        job.id
+    )))
+}
+
 async fn wait(one: &OneJob, json: bool) -> Result<u8, Failure> {
     let mut api = Api::find(&one.node).await?;
+    refuse_schedule(&view(&mut api, one.job).await?)?;
     let mut results = api.results(JobId(one.job));
     let mut tally = Tally::new(Rule::Never);
     while let Some(result) = results.next().await? {
@@ -322,6 +364,7 @@ async fn wait(one: &OneJob, json: bool) -> Result<u8, Failure> {
 async fn retry(one: &OneJob, json: bool) -> Result<u8, Failure> {
     let mut api = Api::find(&one.node).await?;
     let job = view(&mut api, one.job).await?;
+    refuse_schedule(&job)?;
     if !job.progress.phase.is_over() {
         return Err(Failure::new(format!("job {} is not over", one.job)).hint(format!(
             "wait for it with `trine job wait {0}`, or cancel it with `trine job cancel {0}`",
@@ -366,6 +409,7 @@ mod tests {
             created_ms: 3_600_000,
             ended_ms: Some(3_601_500),
             why: None,
+            schedule: None,
             bytes: 0,
             halt: None,
             submitted: Waited { tasks: 2, micros: 4_000 },

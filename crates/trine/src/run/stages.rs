@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use trine_compute::calendar;
+use trine_compute::limits::MAX_JOBS_BEFORE;
 use trine_compute::parallel::patience::{self, Patience};
 
 use super::args::{RunArgs, parse_memory};
@@ -14,6 +16,8 @@ use crate::failure::Failure;
 
 /// Most stages of one file.
 const MAX_STAGES: usize = 1_000;
+/// Most stages of a schedule: the last one names the others.
+const MAX_SCHEDULED_STAGES: usize = MAX_JOBS_BEFORE + 1;
 /// Thousandths of a processor.
 const MILLI: f64 = 1_000.0;
 /// Most processors of one task.
@@ -26,6 +30,8 @@ struct Text {
     #[serde(default)]
     priority: i32,
     deadline: Option<Spanned<String>>,
+    cron: Option<Spanned<String>>,
+    timezone: Option<Spanned<String>>,
     #[serde(default)]
     env: BTreeMap<String, String>,
     stages: BTreeMap<String, Spanned<StageText>>,
@@ -56,6 +62,9 @@ struct StageText {
 pub struct Stages {
     /// How long the whole may take.
     pub deadline: Option<Duration>,
+    /// When it is submitted, again and again, and in which time zone; `None`:
+    /// now, once.
+    pub cron: Option<(String, String)>,
     /// Each after those that it waits for.
     pub stages: Vec<Stage>,
 }
@@ -106,6 +115,7 @@ pub fn read(file: &str, text: &str) -> Result<Stages, Failure> {
         return Err(place.wrong(0, "stages", format!("write 1 to {MAX_STAGES}, each as [stages.NAME]")));
     }
     let deadline = parsed.deadline.as_ref().map(|text| time(&place, "deadline", text)).transpose()?;
+    let cron = cron(&place, &parsed)?;
     let order = order(&place, &parsed.stages)?;
     let position = |name: &str| order.iter().position(|other| *other == name);
     let mut stages = Vec::new();
@@ -115,7 +125,30 @@ pub fn read(file: &str, text: &str) -> Result<Stages, Failure> {
         read.after = stage.get_ref().after.iter().filter_map(|before| position(before.get_ref())).collect();
         stages.push(read);
     }
-    Ok(Stages { deadline, stages })
+    Ok(Stages { deadline, cron, stages })
+}
+
+/// When the whole is due.
+fn cron(place: &Place<'_>, parsed: &Text) -> Result<Option<(String, String)>, Failure> {
+    let Some(text) = &parsed.cron else {
+        let Some(zone) = &parsed.timezone else { return Ok(None) };
+        return Err(place.wrong(zone.span().start, "timezone", "it is that of `cron`, which is missing"));
+    };
+    let zone = parsed.timezone.as_ref().map_or("UTC", |zone| zone.get_ref());
+    let at = text.span().start;
+    calendar::check(text.get_ref(), zone).map_err(|why| place.wrong(at, "cron", why))?;
+    if parsed.stages.len() > MAX_SCHEDULED_STAGES {
+        let why = format!("at most {MAX_SCHEDULED_STAGES} stages together with cron");
+        return Err(place.wrong(at, "stages", why));
+    }
+    for (name, stage) in &parsed.stages {
+        if !stage.get_ref().files.is_empty() {
+            let why = "not together with cron: nodes keep what is sent for seven days only; \
+                       put files where the nodes have them, and name that folder in `workdir`";
+            return Err(place.wrong(stage.span().start, &format!("stages.{name}.files"), why));
+        }
+    }
+    Ok(Some((text.get_ref().clone(), zone.to_owned())))
 }
 
 fn time(place: &Place<'_>, key: &str, text: &Spanned<String>) -> Result<Duration, Failure> {
@@ -278,6 +311,18 @@ env = { LANG = "de" }
             (
                 "name = \"x\"\n[stages.a]\ncommand = \" \"".to_owned(),
                 "line 3, stages.a.command: write a line",
+            ),
+            (
+                "name = \"x\"\ncron = \"* *\"\n[stages.a]\ncommand = \"a\"".to_owned(),
+                "line 2, cron: `* *` is no schedule",
+            ),
+            (
+                "name = \"x\"\ntimezone = \"UTC\"\n[stages.a]\ncommand = \"a\"".to_owned(),
+                "line 2, timezone: it is that of `cron`",
+            ),
+            (
+                "name = \"x\"\ncron = \"@daily\"\n[stages.a]\ncommand = \"a\"\nfiles = [\"f\"]".to_owned(),
+                "stages.a.files: not together with cron",
             ),
             ("[stages.a]\ncommand = \"a\"".to_owned(), "missing field `name`"),
         ];

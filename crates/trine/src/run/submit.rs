@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use tokio::sync::mpsc;
-use trine_compute::JobId;
+use trine_compute::{JobId, Schedule};
 use trine_types::Clock;
 
 use super::args::RunArgs;
@@ -78,10 +78,21 @@ fn planned(stage: &Stage) -> Result<Plan, Failure> {
 
 async fn all(api: &mut Api, stages: &Stages, plans: Vec<Plan>, made: &mut Vec<JobId>) -> Result<(), Failure> {
     let deadline = stages.deadline.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    let deadline_ms = deadline.map(|time| SystemClock.wall_ms().saturating_add(time));
+    // That of a schedule counts from each due time on.
+    let from = if stages.cron.is_some() { 0 } else { SystemClock.wall_ms() };
+    let deadline_ms = deadline.map(|time| from.saturating_add(time));
     for (stage, plan) in stages.stages.iter().zip(plans) {
+        let is_last = made.len() + 1 == stages.stages.len();
         let mut spec = plan::job(&stage.run, None)?;
         spec.when.deadline_ms = deadline_ms;
+        // The last one is the schedule: it is closed when all of it is there.
+        spec.when.schedule = stages.cron.as_ref().map(|(text, zone)| {
+            if is_last {
+                Schedule::Cron { text: text.clone(), zone: zone.clone(), parts: made.clone() }
+            } else {
+                Schedule::Part
+            }
+        });
         spec.when.after = stage.after.iter().filter_map(|before| made.get(*before).copied()).collect();
         if let Some(cpu_milli) = stage.cpu_milli {
             spec.resources.cpu_milli = cpu_milli;
