@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::run::shelf::Shelf;
 use crate::spec::{Attempt, JobSpec, Outcome, Output, Resources, TaskSpec};
+use crate::tokens::TaskTokens;
 
 /// A task to execute.
 #[derive(Debug, Clone)]
@@ -80,14 +81,23 @@ pub struct Hands {
     pub bodies: Bodies,
     /// Where large outputs are kept.
     pub shelf: Shelf,
+    /// What tasks log in with; `None`: there are no tasks.
+    pub tokens: Option<TaskTokens>,
 }
 
 impl Hands {
     /// A node that submits and manages, and executes nothing.
     #[must_use]
     pub fn none() -> Self {
+        Self::refusing("this node executes no tasks", Shelf::none())
+    }
+
+    /// A node that executes nothing, and says why to tasks that insist on it.
+    #[must_use]
+    pub fn refusing(why: impl Into<String>, shelf: Shelf) -> Self {
         let slots = Resources { cpu_milli: 0, memory_bytes: 0 };
-        Self { slots, bodies: Bodies { process: Arc::new(Nobody), python: None }, shelf: Shelf::none() }
+        let nobody = Arc::new(Nobody { why: why.into() });
+        Self { slots, bodies: Bodies { process: nobody.clone(), python: Some(nobody) }, shelf, tokens: None }
     }
 }
 
@@ -98,11 +108,13 @@ impl std::fmt::Debug for Hands {
 }
 
 /// Executes nothing.
-struct Nobody;
+struct Nobody {
+    why: String,
+}
 
 impl Body for Nobody {
     fn run(&self, _task: Assigned, _stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
-        let why = "this node executes no tasks".to_owned();
+        let why = self.why.clone();
         Box::pin(std::future::ready(Ran::only(Outcome::NotStarted { why })))
     }
 }

@@ -28,6 +28,7 @@ use crate::messages::{Ask, MAX_DROPPED, PASSING, RunningTask, SERVICE, Told};
 use crate::run;
 use crate::run::shelf::Shelf;
 use crate::spec::{BadSpec, BodyKind, JobId, JobSpec, Resources, Schedule, TaskResult, TaskSpec, Waited};
+use crate::tokens::TaskTokens;
 
 /// How long a submitter is slowed down before it is told so.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) bodies: Bodies,
     pub(crate) shelf: Shelf,
     pub(crate) events: mpsc::Sender<Event>,
+    tokens: Option<TaskTokens>,
     // Touched once per range, by whichever task submits.
     known: Mutex<BTreeMap<JobId, Known>>,
 }
@@ -115,6 +117,7 @@ impl Compute {
             bodies: parts.hands.bodies,
             shelf: parts.hands.shelf,
             events: parts.events,
+            tokens: parts.hands.tokens,
             known: Mutex::default(),
         });
         let stop = Arc::new(watch::Sender::new(false));
@@ -367,6 +370,12 @@ impl Compute {
     #[must_use]
     pub fn shelf(&self) -> &Shelf {
         &self.shared.shelf
+    }
+
+    /// What tasks of this node log in with, if it executes any.
+    #[must_use]
+    pub fn tokens(&self) -> Option<TaskTokens> {
+        self.shared.tokens.clone()
     }
 
     /// The workers that answer, and what each can run side by side.

@@ -35,6 +35,8 @@
 //! | `guide` | where the master is |
 //! | [`handle`], [`error`] | [`Compute`], what other rooms hold |
 //! | [`blobs`] | large arguments and outputs, wherever they are |
+//! | [`launch`] | the processes that start tasks, shut in with them |
+//! | [`tokens`] | what tasks log in with at their node |
 //! | [`run`] | the tasks: door, master, worker, processes, kept outputs |
 //! | [`planted`] | the bugs that the simulator must catch |
 
@@ -49,6 +51,7 @@ pub mod error;
 pub mod events;
 mod guide;
 pub mod handle;
+pub mod launch;
 pub mod limits;
 pub mod machine;
 mod master;
@@ -62,6 +65,7 @@ pub mod run;
 pub mod schedule;
 pub mod spec;
 pub mod state;
+pub mod tokens;
 mod worker;
 
 pub use error::ComputeError;

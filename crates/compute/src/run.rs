@@ -8,19 +8,20 @@ use tokio::sync::{mpsc, watch};
 
 use crate::handle::Shared;
 
+pub(crate) mod cell;
+pub mod cells;
+mod disk;
 mod door;
-mod find;
 mod keeper;
 mod master;
 pub mod process;
-mod reaper;
 pub mod shelf;
 mod sweep;
 mod worker;
 
+pub use cells::Cells;
 pub(crate) use door::Door;
 pub(crate) use master::Event;
-pub use reaper::{Reaper, reap};
 
 /// Beats that may wait for the master's task: two of each worker of the largest
 /// cluster, generously.

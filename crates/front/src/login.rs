@@ -69,6 +69,8 @@ pub enum Account {
     User(u64),
     /// A token, likewise.
     Token(u64),
+    /// A task of this node, by the number of its token.
+    Task(u64),
     /// The owner of the node's data directory.
     Operator,
 }

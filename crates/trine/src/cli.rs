@@ -86,9 +86,9 @@ pub enum Command {
     /// Dask, Ray or Spark on all nodes, supervised.
     #[command(subcommand)]
     Engine(EngineCommand),
-    /// Kills what tasks leave when their node dies; a node starts it by itself.
+    /// Starts the processes of tasks, shut in with them; a node starts it by itself.
     #[command(hide = true)]
-    Reaper,
+    Launcher,
 }
 
 /// Members, what happens to them, and messages.
@@ -200,6 +200,10 @@ pub struct ProcessArgs {
     /// Threads for each of consensus, clients and state [default: by the number of cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<u16>,
+    /// Execute tasks even if nothing keeps them from this node's data and keys
+    /// (neither root, to give them users of their own, nor Landlock).
+    #[arg(long)]
+    pub unsafe_tasks: bool,
 }
 
 /// `trine start`.
@@ -295,6 +299,9 @@ pub struct DevArgs {
     /// Number of partitions when the cluster is created [default: 1 per node].
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,
+    /// Execute tasks even if nothing keeps them from the nodes' data and keys.
+    #[arg(long)]
+    pub unsafe_tasks: bool,
 }
 
 /// `trine demo`.

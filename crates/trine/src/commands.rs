@@ -42,10 +42,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Job(command) => return on_this_thread(crate::run::job::run(command, json)),
         Command::Engine(command) => return on_this_thread(crate::engine::run(command, json)),
         Command::Start(args) => crate::start::run(&args),
-        Command::Reaper => {
-            trine_compute::run::reap();
-            Ok(())
-        }
+        Command::Launcher => trine_compute::launch::launcher::serve().map_err(Failure::new),
         Command::Dev(args) => on_this_thread(crate::dev::run(&args, json)),
         Command::Demo(args) => on_this_thread(crate::demo::run(&args, json)),
         Command::Db(command) => on_this_thread(crate::db::run(command, json)),
@@ -94,7 +91,7 @@ async fn ask(command: Command, json: bool) -> Result<(), Failure> {
         | Command::Plan(_)
         | Command::Job(_)
         | Command::Engine(_)
-        | Command::Reaper => Ok(()),
+        | Command::Launcher => Ok(()),
     }
 }
 

@@ -13,6 +13,10 @@ use trine_mesh::members::Profile;
 use crate::cli::{ProcessArgs, StartArgs};
 use crate::surfaces::{self, BeyondLoopback, Encryption, Surfaces};
 
+mod tasks;
+
+pub use tasks::{TaskLimits, ValidTasks};
+
 /// Port of the Redis door, as every Redis client expects it.
 pub const DEFAULT_REDIS_PORT: u16 = 6379;
 /// Port of the NATS door, as every NATS client expects it.
@@ -104,7 +108,7 @@ pub struct ValidThreads {
 }
 
 /// How large things may grow, as it stands in a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SizeLimits {
     /// Bytes of one file of the write-ahead log, 1 to 1024 MiB, default 64.
@@ -113,6 +117,19 @@ pub struct SizeLimits {
     /// Open client connections, 1 to 100000, default 10000. Each costs a file
     /// descriptor and some KiB.
     pub max_clients: Option<u32>,
+    /// What holds tasks in.
+    pub tasks: TaskLimits,
+}
+
+/// How large things may grow, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidLimits {
+    /// Size of a log segment in bytes.
+    pub log_segment_bytes: u64,
+    /// Open client connections.
+    pub max_clients: usize,
+    /// What holds tasks in.
+    pub tasks: ValidTasks,
 }
 
 /// Settings that were checked: every value is present and in range.
@@ -140,12 +157,10 @@ pub struct ValidConfig {
     pub profile: Profile,
     /// Log filter.
     pub log: String,
-    /// Size of a log segment in bytes.
-    pub log_segment_bytes: u64,
     /// How many threads work on what.
     pub threads: ValidThreads,
-    /// Open client connections.
-    pub max_clients: usize,
+    /// How large things may grow.
+    pub limits: ValidLimits,
     /// How surfaces are encrypted, and what is allowed beyond loopback.
     pub surfaces: Surfaces,
 }
@@ -221,7 +236,7 @@ impl Config {
         };
         let StartArgs { data, name, redis, nats, websocket, admin, peer, .. } = args.clone();
         let StartArgs { advertise, partitions, process, tags, doors, .. } = args.clone();
-        let ProcessArgs { log, threads } = process;
+        let ProcessArgs { log, threads, unsafe_tasks } = process;
         config.data = data.or(config.data);
         config.name = name.or(config.name);
         config.redis = redis.or(config.redis);
@@ -232,6 +247,7 @@ impl Config {
         config.advertise = advertise.or(config.advertise);
         config.partitions = partitions.or(config.partitions);
         config.log = log.or(config.log);
+        config.limits.tasks.unconfined |= unsafe_tasks;
         for tag in tags {
             let (name, value) = tag.split_once('=').unwrap_or((&tag, ""));
             config.tags.get_or_insert_default().insert(name.to_owned(), value.to_owned());
@@ -263,8 +279,6 @@ impl Config {
             let count = given.map_or(default, usize::from);
             in_range(key, count, (1..=64).contains(&count), "1 to 64")
         };
-        let segment_mib = self.limits.log_segment_mib.unwrap_or(64);
-        let max_clients = self.limits.max_clients.unwrap_or(10_000);
         let partitions = self.partitions.unwrap_or(16);
         let surfaces = Surfaces::new(self.tls, self.beyond_loopback)?;
         surfaces.exposure(surfaces::REDIS).check_transport(surfaces::REDIS, redis)?;
@@ -290,24 +304,35 @@ impl Config {
             )?,
             profile: valid_tags(self.tags.unwrap_or_default())?,
             log: valid_filter(self.log)?,
+            threads: ValidThreads {
+                raft: threads("threads.raft", self.threads.raft, 2)?,
+                front: threads("threads.front", self.threads.front, cores)?,
+                state: threads("threads.state", self.threads.state, cores)?,
+            },
+            limits: self.limits.validate()?,
+            surfaces,
+        })
+    }
+}
+
+impl SizeLimits {
+    fn validate(self) -> Result<ValidLimits, ConfigError> {
+        let segment_mib = self.log_segment_mib.unwrap_or(64);
+        let max_clients = self.max_clients.unwrap_or(10_000);
+        Ok(ValidLimits {
             log_segment_bytes: u64::from(in_range(
                 "limits.log_segment_mib",
                 segment_mib,
                 (1..=1024).contains(&segment_mib),
                 "1 to 1024",
             )?) << 20,
-            threads: ValidThreads {
-                raft: threads("threads.raft", self.threads.raft, 2)?,
-                front: threads("threads.front", self.threads.front, cores)?,
-                state: threads("threads.state", self.threads.state, cores)?,
-            },
             max_clients: in_range(
                 "limits.max_clients",
                 max_clients as usize,
                 (1..=100_000).contains(&max_clients),
                 "1 to 100000",
             )?,
-            surfaces,
+            tasks: self.tasks.validate()?,
         })
     }
 }
@@ -437,6 +462,9 @@ mod tests {
             ("limits.log_segment_mib = 0", "limits.log_segment_mib", "1 to 1024"),
             ("threads.raft = 65", "threads.raft", "1 to 64"),
             ("limits.max_clients = 0", "limits.max_clients", "100000"),
+            ("limits.tasks.user = \"root\"", "limits.tasks.user", "not root"),
+            ("limits.tasks.user = \"no such user\"", "limits.tasks.user", "UID:GID"),
+            ("limits.tasks.folder = \"here\"", "limits.tasks.folder", "absolute"),
         ];
         for (text, key, allowed) in cases {
             let error = parse(text).expect_err(text).to_string();

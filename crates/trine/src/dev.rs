@@ -92,6 +92,7 @@ fn layout(args: &DevArgs) -> Result<Vec<NodeSpec>, Failure> {
                 partitions: Some(partitions),
                 nats,
                 admin,
+                unsafe_tasks: args.unsafe_tasks,
                 ..NodeSpec::local(&data, n, redis, peer)
             })
         })
@@ -217,6 +218,7 @@ mod tests {
             nats_port: 4222,
             admin_port: 7070,
             partitions: None,
+            unsafe_tasks: false,
         }
     }
 

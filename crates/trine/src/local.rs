@@ -66,6 +66,8 @@ pub struct NodeSpec {
     pub peer: SocketAddr,
     /// Partitions, if this node creates the cluster.
     pub partitions: Option<u16>,
+    /// Whether tasks may run without confinement.
+    pub unsafe_tasks: bool,
     /// The program; `None`: the one that runs now.
     pub program: Option<PathBuf>,
     /// More of what `trine start` takes.
@@ -85,6 +87,7 @@ impl NodeSpec {
             admin: at(0),
             peer: at(peer_port),
             partitions: None,
+            unsafe_tasks: false,
             program: None,
             more: Vec::new(),
         }
@@ -138,6 +141,9 @@ impl NodeProcess {
         command.args(["--threads", "1"]).args(&spec.more);
         if let (Some(partitions), None) = (spec.partitions, ticket) {
             command.args(["--partitions", &partitions.to_string()]);
+        }
+        if spec.unsafe_tasks {
+            command.arg("--unsafe-tasks");
         }
         if ticket.is_some() {
             command.args(["--join", "-"]).stdin(Stdio::piped());

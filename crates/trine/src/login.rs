@@ -18,6 +18,7 @@ use trine_cluster::passwords::PasswordHash;
 use trine_cluster::tokens::{self, TokenSecret};
 use trine_cluster::users::{DEFAULT_USER, UserRow};
 use trine_cluster::{Cluster, MetaState};
+use trine_compute::tokens::TaskTokens;
 use trine_front::login::{Account, MAX_CREDENTIAL_BYTES};
 use trine_front::slowdown::{self, Pace, Slowdown};
 use trine_front::{Credential, Login, LoginRefused, Principal};
@@ -38,6 +39,8 @@ const MAX_WAITING: usize = 512;
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
 /// Such logins that ask the leader at the same time; others wait for them.
 const ASKING_AT_ONCE: usize = 1;
+/// Whose tasks have no user.
+const OPERATOR: &str = "operator";
 /// What the text of this process's own pass begins with.
 const PASS_PREFIX: &str = "trine_node_";
 
@@ -67,6 +70,7 @@ struct Shared {
 pub struct Logins {
     shared: Arc<Shared>,
     open_to_all: bool,
+    tasks: Option<TaskTokens>,
 }
 
 impl Logins {
@@ -91,7 +95,7 @@ impl Logins {
             changes: watch::Sender::new(0),
         });
         tokio::spawn(follow::follow(Arc::downgrade(&shared), shared.cluster.meta(), shared.clock.clone()));
-        Self { shared, open_to_all: false }
+        Self { shared, open_to_all: false, tasks: None }
     }
 
     /// The same for a surface that serves anyone while there are no users,
@@ -99,6 +103,21 @@ impl Logins {
     #[must_use]
     pub fn open_to_all(&self, allowed: bool) -> Self {
         Self { open_to_all: allowed, ..self.clone() }
+    }
+
+    /// The same, and tasks of this node log in with `tokens`.
+    #[must_use]
+    pub fn with_tasks(self, tokens: Option<TaskTokens>) -> Self {
+        if let Some(tokens) = &tokens {
+            tokio::spawn(follow::follow_tasks(Arc::downgrade(&self.shared), tokens.ended()));
+        }
+        Self { tasks: tokens, ..self }
+    }
+
+    /// The task that shows this, with the rights of whose it is.
+    fn find_task(&self, meta: &MetaState, text: &str) -> Option<Principal> {
+        let holder = self.tasks.as_ref()?.find(text)?;
+        of_task(meta, &holder.user, holder.number, self.shared.clock.wall_ms())
     }
 
     /// Whether the cluster has users.
@@ -168,6 +187,9 @@ impl Logins {
         Ok(match credential {
             Credential::Password { user, password } => {
                 return self.check_password(meta, source, (user, password)).await;
+            }
+            Credential::Token(text) if text.starts_with(trine_compute::tokens::PREFIX) => {
+                self.find_task(meta, text)
             }
             Credential::Token(text) => {
                 let secret = TokenSecret::parse(text);
@@ -263,6 +285,23 @@ fn of_token((name, row): (&String, &tokens::TokenRow)) -> Principal {
     }
 }
 
+/// A task of `user`: what its owner may do, but nothing of administration.
+fn of_task(meta: &MetaState, user: &str, number: u64, now_ms: u64) -> Option<Principal> {
+    let rights = match (meta.users.get(user), meta.tokens.get(user)) {
+        (Some(row), _) => row.spec.enabled.then(|| row.spec.rights.clone())?,
+        (None, Some(row)) => row.is_good(now_ms).then(|| row.rights.clone())?,
+        (None, None) if user == OPERATOR || meta.users.is_empty() => Rights::data(),
+        (None, None) => return None,
+    };
+    let rights = if rights.is_admin() { Rights::data() } else { rights };
+    Some(Principal {
+        name: Arc::from(user),
+        rights: Arc::new(rights),
+        account: Account::Task(number),
+        epoch: 0,
+    })
+}
+
 /// One of the logins that wait.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -313,6 +352,11 @@ impl Login for Logins {
                 let row = meta.users.get_key_value(&*principal.name);
                 row.filter(|(_, row)| row.number == number && row.spec.enabled).map(of_user)
             }
+            Account::Task(number) => {
+                let good = self.tasks.as_ref().is_some_and(|tasks| tasks.is_good(number));
+                let now_ms = self.shared.clock.wall_ms();
+                good.then(|| of_task(&meta, &principal.name, number, now_ms)).flatten()
+            }
             Account::Token(number) => {
                 let row = meta.tokens.get_key_value(&*principal.name);
                 let now_ms = self.shared.clock.wall_ms();
@@ -327,7 +371,7 @@ impl Login for Logins {
 #[must_use]
 pub fn operator() -> Principal {
     Principal {
-        name: Arc::from("operator"),
+        name: Arc::from(OPERATOR),
         rights: Arc::new(Rights::everything()),
         account: Account::Operator,
         epoch: 0,

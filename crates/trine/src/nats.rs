@@ -43,7 +43,7 @@ pub struct Bound {
 /// # Errors
 /// One is taken, or may not be listened on.
 pub fn bind(config: &ValidConfig, front: &Handle) -> Result<Bound, Failure> {
-    let most = config.max_clients;
+    let most = config.limits.max_clients;
     let limits = Limits { max_connections: most, max_per_source: most, ..Limits::default() };
     let limits = limits.fitted_to_open_files();
     let _runtime = front.enter();

@@ -288,6 +288,7 @@ impl Entered {
         } = self;
         let partitions = partitions(&cluster, &wal, &replication).await?;
         let logins = Logins::new(cluster.clone(), hashing.clone(), clock.clone(), &*entropy);
+        let logins = logins.with_tasks(compute.tokens());
         let log = wal.clone();
         let database = Database::new(trine_database::Parts {
             groups: Arc::new(ReplicatedGroups::new(replication.clone(), cluster.number(), partitions)),

@@ -155,8 +155,8 @@ fn encryption(
 
 fn bind_redis(config: &ValidConfig, front: &Handle) -> Result<Listener, Failure> {
     let limits = Limits {
-        max_connections: config.max_clients,
-        max_per_source: config.max_clients,
+        max_connections: config.limits.max_clients,
+        max_per_source: config.limits.max_clients,
         ..Limits::default()
     };
     let _runtime = front.enter();

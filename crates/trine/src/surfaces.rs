@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use trine_front::tls::TlsError;
@@ -48,6 +48,15 @@ pub struct Surfaces {
 }
 
 impl Surfaces {
+    /// The files of private keys that surfaces are configured with.
+    pub fn key_files(&self) -> Vec<PathBuf> {
+        let key = |source: &TlsSource| match source {
+            TlsSource::Files { key, .. } => Some(key.clone()),
+            TlsSource::Automatic => None,
+        };
+        self.tls.values().filter_map(key).collect()
+    }
+
     /// Checks that only surfaces are named that there are.
     ///
     /// # Errors

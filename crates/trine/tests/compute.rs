@@ -14,9 +14,12 @@ use trine::node::{Node, NodeParts, Tuning};
 use trine::seams::{OsEntropy, SystemClock};
 use trine_cluster::{ClusterConfig, Directory, Doors, membership};
 use trine_compute::body::{Bodies, Hands};
+use trine_compute::launch::place::Isolation;
 use trine_compute::run::process::{Processes, Settings};
 use trine_compute::run::shelf::Shelf;
+use trine_compute::run::{Cells, cells};
 use trine_compute::spec::{Input, Work};
+use trine_compute::tokens::TaskTokens;
 use trine_compute::{JobId, JobSpec, Outcome, Output, Resources, TaskResult, TaskSpec};
 use trine_storage::{Disk, Driver, OrderedStore, SimDisk, WalConfig, Workers};
 use trine_transport::{EndpointConfig, SimConfig, SimNet, Ticket, Transport};
@@ -30,19 +33,27 @@ struct Cluster {
     nodes: Vec<Node>,
 }
 
-fn hands(folder: &Path, number: u64) -> Hands {
+async fn hands(folder: &Path, number: u64) -> Hands {
     let folder = folder.join(number.to_string());
     let shelf = Shelf::open(&folder.join("kept")).expect("a folder");
+    let tokens = TaskTokens::new(Arc::new(OsEntropy));
+    let cells = Cells::open(cells::Settings {
+        program: env!("CARGO_BIN_EXE_trine").into(),
+        arguments: vec!["launcher".into()],
+        folder: folder.join("cells"),
+        isolation: Isolation::Nothing,
+        groups: None,
+    });
     let settings = Settings {
         number: NodeNumber(number),
-        scratch: folder.join("run"),
+        cells: cells.await.expect("cells"),
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         shelf: shelf.clone(),
-        reaper: None,
+        tokens: tokens.clone(),
     };
-    let process = Arc::new(Processes::new(settings).expect("a folder"));
+    let process = Arc::new(Processes::new(settings));
     let slots = Resources { cpu_milli: 2_000, memory_bytes: 1 << 30 };
-    Hands { slots, bodies: Bodies { process, python: None }, shelf }
+    Hands { slots, bodies: Bodies { process, python: None }, shelf, tokens: Some(tokens) }
 }
 
 async fn start(net: &SimNet, folder: &Path, number: u64, ticket: Option<Ticket>) -> Node {
@@ -85,7 +96,7 @@ async fn start(net: &SimNet, folder: &Path, number: u64, ticket: Option<Ticket>)
             replication: trine_replication::Config::default(),
             cluster: settings,
             database: trine_database::Config::default(),
-            hands: hands(folder, number),
+            hands: hands(folder, number).await,
         },
     };
     within("the node starts", Box::pin(Node::start(parts))).await.expect("the node starts")

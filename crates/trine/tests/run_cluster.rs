@@ -23,7 +23,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("temporary folder");
+        let dir = processes::open_folder();
         let mut nodes = cluster(dir.path(), 3).await;
         local::wait_settled(&mut nodes, LIMIT, 1).await.expect("three replicas");
         std::fs::write(dir.path().join("will-cite"), "").expect("written");
@@ -192,6 +192,7 @@ async fn every_node_runs_it_and_ctrl_c_leaves_nothing_behind() {
 
     let folder = cluster.path().join("pids");
     std::fs::create_dir(&folder).expect("made");
+    processes::open_to_tasks(&folder);
     let script = format!("echo $$ >{0}/{{}}.new; mv {0}/{{}}.new {0}/{{}}; sleep 1000", folder.display());
     let data = cluster.path().to_str().expect("text");
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_trine"));
@@ -217,12 +218,14 @@ async fn a_node_that_dies_loses_no_task_nor_output() {
     let mut cluster = Cluster::start().await;
     let data = cluster.path().to_str().expect("text").to_owned();
     let log = cluster.path().join("log");
+    let ran = cluster.path().join("ran");
+    std::fs::write(&ran, "").expect("written");
+    processes::open_to_tasks(&ran);
     let script = format!("sleep 0.3; echo {{}} $TRINE_NODE >>{}/ran; echo {{}}", cluster.path().display());
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_trine"));
     let command = command.args(["run", "--data", &data, "-k", "--joblog"]).arg(&log).arg(&script).arg(":::");
     let numbers: Vec<String> = (1..=40).map(|n: u32| n.to_string()).collect();
     let child = command.args(&numbers).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("starts");
-    let ran = cluster.path().join("ran");
     let lines = || std::fs::read_to_string(&ran).map_or(0, |text| text.lines().count());
     assert!(local::until(LIMIT, || lines() >= 6).await, "tasks run");
     // The very node that the command line asks first.

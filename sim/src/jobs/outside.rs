@@ -131,7 +131,7 @@ impl Outside {
     #[must_use]
     pub fn hands(&self, node: u64) -> Hands {
         let process = Arc::new(Simulated { outside: self.clone(), node });
-        Hands { slots: SLOTS, bodies: Bodies { process, python: None }, shelf: Shelf::none() }
+        Hands { slots: SLOTS, bodies: Bodies { process, python: None }, shelf: Shelf::none(), tokens: None }
     }
 }
 

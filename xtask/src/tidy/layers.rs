@@ -66,6 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus-client", &["trine"]),
     ("schemars", &["trine"]),
     ("bcrypt", &["trine"]),
+    ("landlock", &["compute"]),
     ("mimalloc", &["trine"]),
     ("tokio-tungstenite", &["mesh"]),
     ("indicatif", &["trine", "sim"]),

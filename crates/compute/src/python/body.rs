@@ -14,21 +14,26 @@ use super::pool::{Call, Interpreters, Place, program};
 use super::run::{self, Blobs, Ended};
 use crate::blobs;
 use crate::body::{Assigned, Body, Ran, Stop};
+use crate::launch::group::Limits;
 use crate::limits::MAX_INLINE_BYTES;
+use crate::run::Cells;
 use crate::run::shelf::Shelf;
 use crate::spec::{BodyKind, Outcome, Output, Work};
+use crate::tokens::TaskTokens;
 
 /// What functions of this node are given.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// What errors call this node.
     pub node: String,
-    /// Where interpreters run whose jobs do not say where.
-    pub scratch: PathBuf,
+    /// Where interpreters run.
+    pub cells: Cells,
     /// Environment of every interpreter.
     pub env: Vec<(String, String)>,
     /// Where blobs are and large values go.
     pub shelf: Shelf,
+    /// What functions log in with.
+    pub tokens: TaskTokens,
 }
 
 /// See the module.
@@ -40,14 +45,11 @@ pub struct Functions {
 impl Functions {
     /// An executor of functions, without an interpreter yet. Must be called
     /// within a tokio runtime.
-    ///
-    /// # Errors
-    /// The scratch directory cannot be made.
-    pub fn new(settings: Settings) -> io::Result<Self> {
-        std::fs::create_dir_all(&settings.scratch)?;
-        let pool = Interpreters::new(settings.node.clone());
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let pool = Interpreters::new(settings.node.clone(), settings.cells.clone(), settings.tokens.clone());
         run::sweep(&pool);
-        Ok(Self { pool, settings: Arc::new(settings) })
+        Self { pool, settings: Arc::new(settings) }
     }
 
     /// The call that a task is.
@@ -56,11 +58,12 @@ impl Functions {
         let BodyKind::Python { version, initializer } = &task.job.body else { return None };
         let limited = super::payload::front(&payload).is_some_and(|front| front.max_calls > 0);
         let env = self.settings.env.iter().chain(&task.job.env).cloned().collect();
-        let workdir = task.job.workdir.as_ref().map_or_else(|| self.settings.scratch.clone(), PathBuf::from);
-        let launch = Launch { program: program(version, &task.job.env), env, workdir };
+        let workdir = task.job.workdir.as_ref().map(PathBuf::from);
+        let limits = Limits::of(task.job.resources);
+        let launch = Launch { program: program(version, &task.job.env), env, workdir, limits };
         let own = initializer.is_some() || limited;
         let place = Place { user: task.job.user.clone(), job: own.then_some(task.attempt.job), launch };
-        Some(Call { place, version: version.clone(), payload, blobs })
+        Some(Call { place, version: version.clone(), payload, blobs, limit: task.job.timeout() })
     }
 }
 

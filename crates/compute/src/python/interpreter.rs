@@ -1,20 +1,26 @@
-//! One interpreter: a child in a process group of its own, a socket to talk,
-//! two pipes for what its functions print.
+//! One interpreter: a process in a cell of its own, a socket to talk, two pipes
+//! for what its functions print.
 
 use std::io;
 use std::os::unix::net::UnixStream as Pair;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::UnixStream;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::time::Instant;
+use tokio::net::unix::pipe;
+use tokio::time::{Instant, timeout};
 
 use super::frame::Hello;
 use super::run::PIPE_BYTES;
+use crate::launch::group::Limits;
+use crate::launch::place::Isolation;
+use crate::launch::wire::{News, NotStarted, Start};
+use crate::run::Cells;
+use crate::run::cell::Cell;
+use crate::tokens::{TOKEN_VARIABLE, TaskToken};
 
 /// What the interpreter runs.
 const WORKER: &str = include_str!("worker.py");
@@ -23,7 +29,9 @@ pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long one whose socket has closed may take to exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(1);
 /// Variables of the node's environment that interpreters get, too.
-const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH"];
+const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"];
+/// Its directory.
+const FOLDER: &str = "python";
 
 /// How an interpreter is started.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +40,10 @@ pub struct Launch {
     pub program: String,
     /// Environment, over what the node passes on.
     pub env: Vec<(String, String)>,
-    /// Where it runs.
-    pub workdir: PathBuf,
+    /// Where it runs; `None`: in a directory of its own.
+    pub workdir: Option<PathBuf>,
+    /// What it may take.
+    pub limits: Limits,
 }
 
 /// A running interpreter. Dropping it kills it and all that it has started.
@@ -41,77 +51,103 @@ pub struct Launch {
 pub struct Interpreter {
     pub(super) channel: UnixStream,
     pub(super) buffer: BytesMut,
-    pub(super) stdout: ChildStdout,
-    pub(super) stderr: ChildStderr,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
     /// Where the two are read to.
     pub(super) pieces: [Vec<u8>; 2],
     /// What it said that it is.
     pub hello: Option<Hello>,
     /// Since when it has nothing to do.
     pub(super) idle_since: Instant,
-    child: Child,
-    group: Option<Pid>,
+    /// What its functions log in with, while one is called.
+    pub(super) token: TaskToken,
+    cell: Cell,
+    cells: Cells,
 }
 
 impl Interpreter {
-    /// Starts one; it has not said anything yet.
+    /// Has one started; it has not said anything yet.
     ///
     /// # Errors
-    /// The program cannot be started.
-    pub fn start(launch: &Launch) -> io::Result<Self> {
+    /// There is no cell for it.
+    pub async fn start(cells: &Cells, launch: &Launch, token: TaskToken) -> io::Result<Self> {
+        let mut cell = cells.take().await.map_err(|why| io::Error::other(why.to_string()))?;
         let (near, far) = Pair::pair()?;
         near.set_nonblocking(true)?;
-        let mut command = Command::new(&launch.program);
-        command.args(["-B", "-c", WORKER]).env_clear();
-        for name in INHERITED {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
+        let (stdout, its_stdout) = io::pipe()?;
+        let (stderr, its_stderr) = io::pipe()?;
+        let own = cell.folder().join(FOLDER).display().to_string();
+        let mut env: Vec<(String, String)> = INHERITED
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect();
+        env.push(("TMPDIR".to_owned(), own.clone()));
+        env.extend(launch.env.iter().cloned());
+        if matches!(cells.isolation(), Isolation::OwnUsers(_) | Isolation::User { .. }) {
+            // The node's own is closed to it.
+            env.push(("HOME".to_owned(), own));
         }
-        command.envs(launch.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir(&launch.workdir).stdin(Stdio::from(std::os::fd::OwnedFd::from(far)));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let pipes = child.stdout.take().zip(child.stderr.take());
-        let (stdout, stderr) = pipes.ok_or_else(|| io::Error::other("the child has no pipes"))?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        env.push((TOKEN_VARIABLE.to_owned(), token.text().to_owned()));
+        let argv = [launch.program.as_str(), "-B", "-c", WORKER];
+        let start = Start {
+            argv: argv.map(|word| word.as_bytes().to_vec()).to_vec(),
+            env,
+            name: FOLDER.to_owned(),
+            workdir: launch.workdir.clone(),
+            data: None,
+        };
+        cell.start(start, launch.limits, [far.into(), its_stdout.into(), its_stderr.into()]).await?;
         Ok(Self {
             channel: UnixStream::from_std(near)?,
             buffer: BytesMut::new(),
-            stdout,
-            stderr,
+            stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
+            stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
             pieces: [vec![0; PIPE_BYTES], vec![0; PIPE_BYTES]],
             hello: None,
             idle_since: Instant::now(),
-            child,
-            group,
+            token,
+            cell,
+            cells: cells.clone(),
         })
     }
 
     /// Whether it has ended by itself while it was idle.
     pub fn is_gone(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
+        !matches!(self.cell.news_now(), Ok(None))
+    }
+
+    /// Why one was not started that closed its socket at once; `None`: it was.
+    pub(super) async fn not_started(&mut self) -> Option<String> {
+        match timeout(EXIT_LIMIT, self.cell.news()).await {
+            Ok(Ok(News::NotStarted(why))) => Some(match why {
+                NotStarted::NoProgram => "no such program".to_owned(),
+                NotStarted::NoWorkdir => "its working directory does not exist".to_owned(),
+                NotStarted::ClosedWorkdir => "its working directory is closed to tasks".to_owned(),
+                NotStarted::Other(error) => error,
+            }),
+            _ => None,
+        }
     }
 
     /// How one ended that closed its socket; it is killed if it does not.
-    pub async fn end(mut self) -> Option<ExitStatus> {
-        if let Ok(status) = tokio::time::timeout(EXIT_LIMIT, self.child.wait()).await {
-            return status.ok();
+    ///
+    /// # Errors
+    /// The kernel has killed it, for this reason.
+    pub async fn end(mut self) -> Result<Option<ExitStatus>, String> {
+        let news = self.last_news().await;
+        if let Some(why) = self.cell.killed() {
+            return Err(why);
         }
-        self.kill();
-        self.child.wait().await.ok()
+        let Some(News::Ended { status, .. }) = news else { return Ok(None) };
+        self.cells.give(self.cell);
+        Ok(Some(ExitStatus::from_raw(status)))
     }
 
-    fn kill(&self) {
-        if let Some(group) = self.group {
-            // An error means that nobody of the group is left.
-            let _ = kill_process_group(group, Signal::KILL);
+    async fn last_news(&mut self) -> Option<News> {
+        if let Ok(news) = timeout(EXIT_LIMIT, self.cell.news()).await {
+            return news.ok();
         }
-    }
-}
-
-impl Drop for Interpreter {
-    fn drop(&mut self) {
-        self.kill();
+        self.cell.stop().await.ok()?;
+        timeout(EXIT_LIMIT, self.cell.news()).await.ok()?.ok()
     }
 }

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::interpreter::{Interpreter, Launch};
 use super::run::{self, Blobs, Ended};
+use crate::run::Cells;
 use crate::spec::JobId;
+use crate::tokens::TaskTokens;
 
 /// Interpreters that stay warm; of more, the one that was idle longest ends.
 pub const MAX_IDLE: usize = 64;
@@ -41,6 +43,8 @@ pub struct Call {
     pub payload: Bytes,
     /// Hashes of the blobs that it names.
     pub blobs: Vec<[u8; 32]>,
+    /// How long it may take.
+    pub limit: Option<Duration>,
 }
 
 /// The interpreter that a job is executed by: the one that its environment
@@ -60,11 +64,14 @@ type Idle = BTreeMap<Place, Vec<Interpreter>>;
 pub(super) struct Forgetful {
     idle: Weak<Mutex<Idle>>,
     node: String,
+    cells: Cells,
+    tokens: TaskTokens,
 }
 
 impl Forgetful {
     pub(super) fn upgrade(&self) -> Option<Interpreters> {
-        Some(Interpreters { idle: self.idle.upgrade()?, node: self.node.clone() })
+        let (node, cells, tokens) = (self.node.clone(), self.cells.clone(), self.tokens.clone());
+        Some(Interpreters { idle: self.idle.upgrade()?, node, cells, tokens })
     }
 }
 
@@ -76,13 +83,16 @@ pub struct Interpreters {
     // through a channel, which would cost as much as the call.
     idle: Arc<Mutex<Idle>>,
     node: String,
+    cells: Cells,
+    tokens: TaskTokens,
 }
 
 impl Interpreters {
-    /// None yet; errors name `node`.
+    /// None yet; they will be in `cells`, and log in with one of `tokens`;
+    /// errors name `node`.
     #[must_use]
-    pub fn new(node: impl Into<String>) -> Self {
-        Self { idle: Arc::default(), node: node.into() }
+    pub fn new(node: impl Into<String>, cells: Cells, tokens: TaskTokens) -> Self {
+        Self { idle: Arc::default(), node: node.into(), cells, tokens }
     }
 
     /// Executes a call. Dropping the future kills the interpreter and all that
@@ -98,8 +108,10 @@ impl Interpreters {
                 Err(why) => return Ended::not_started(why),
             },
         };
+        interpreter.token.wake(call.limit);
         let (ended, kept) = run::call(interpreter, &call.payload, &call.blobs, blobs).await;
         if let Some(interpreter) = kept {
+            interpreter.token.rest();
             self.keep(call.place.clone(), interpreter);
         }
         ended
@@ -116,7 +128,8 @@ impl Interpreters {
 
     /// For a task that sweeps as long as there are interpreters.
     pub(super) fn downgrade(&self) -> Forgetful {
-        Forgetful { idle: Arc::downgrade(&self.idle), node: self.node.clone() }
+        let (node, cells, tokens) = (self.node.clone(), self.cells.clone(), self.tokens.clone());
+        Forgetful { idle: Arc::downgrade(&self.idle), node, cells, tokens }
     }
 
     /// How many are idle.
@@ -159,16 +172,25 @@ impl Interpreters {
     async fn start(&self, call: &Call) -> Result<Interpreter, String> {
         let (launch, node) = (&call.place.launch, &self.node);
         let program = &launch.program;
-        let mut interpreter = Interpreter::start(launch).map_err(|error| {
+        let cannot_start = |error: &dyn std::fmt::Display| {
             format!(
                 "{program} cannot be started on node {node}: {error}; install Python {} there, or name an \
                  interpreter in {PROGRAM_VARIABLE}",
                 call.version
             )
-        })?;
-        let hello = run::greet(&mut interpreter)
-            .await
-            .map_err(|why| format!("{program} on node {node} cannot be used: {why}"))?;
+        };
+        let interpreter =
+            Interpreter::start(&self.cells, launch, self.tokens.prepare(&call.place.user)).await;
+        let mut interpreter = interpreter.map_err(|error| cannot_start(&error))?;
+        let hello = match run::greet(&mut interpreter).await {
+            Ok(hello) => hello,
+            Err(why) => {
+                return Err(match interpreter.not_started().await {
+                    Some(error) => cannot_start(&error),
+                    None => format!("{program} on node {node} cannot be used: {why}"),
+                });
+            }
+        };
         let [major, minor, _] = hello.python;
         let executable = &hello.executable;
         if format!("{major}.{minor}") != call.version {
@@ -187,6 +209,3 @@ impl Interpreters {
         Ok(interpreter)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -247,7 +247,10 @@ async fn talk(
 
 /// How the interpreter died.
 async fn death(interpreter: Interpreter) -> Outcome {
-    let status = interpreter.end().await;
+    let status = match interpreter.end().await {
+        Ok(status) => status,
+        Err(reason) => return Outcome::Killed { reason },
+    };
     let narrow = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
     match status.map(|status| (status.code(), status.signal())) {
         Some((Some(code), _)) => Outcome::Exited { code: narrow(code) },

@@ -1,39 +1,48 @@
-//! Executes tasks that are processes: each in a process group and a directory
-//! of its own, its output collected within bounds, the whole group killed at
-//! its end.
+//! Executes tasks that are processes: each in a cell and a directory of its own,
+//! its output collected within bounds, all that it has started killed at its
+//! end.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join3};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{ChildStdin, Command};
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use trine_types::NodeNumber;
 
-use super::reaper::{Reaper, kill_group};
+use super::cell::Cell;
+use super::cells::{self, Cells};
+use super::disk;
 use super::shelf::{Shelf, Spill};
 use crate::blobs;
 use crate::body::{Assigned, Body, Ran, Stop};
+use crate::launch::group::Limits;
+use crate::launch::place::Isolation;
+use crate::launch::wire::{News, NotStarted, STREAMS, Start};
 use crate::limits::MAX_INLINE_BYTES;
 use crate::parallel::plain;
 use crate::spec::{Input, Outcome, Output, Work};
+use crate::tokens::{TOKEN_VARIABLE, TaskToken, TaskTokens};
 
 /// What a task may print, kept or not: one that prints without end is killed.
 pub const MAX_OUTPUT_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// How long output is awaited after a process has ended: a child of it that has
-/// left the group may hold the pipe open.
+/// How long output is awaited after a process has ended: it may have handed its
+/// pipe to a process that is none of its own.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a process may take to end that was killed: it may hang in a device.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes read from a pipe at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -43,14 +52,14 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Settings {
     /// This node.
     pub number: NodeNumber,
-    /// Where each task gets an empty directory.
-    pub scratch: PathBuf,
+    /// Where tasks run.
+    pub cells: Cells,
     /// Environment of every task: nothing of the node's own comes in.
     pub env: Vec<(String, String)>,
     /// Where large outputs are kept.
     pub shelf: Shelf,
-    /// Kills what is left when the node dies; `None`: nobody does.
-    pub reaper: Option<Reaper>,
+    /// What tasks log in with.
+    pub tokens: TaskTokens,
 }
 
 /// See the module.
@@ -61,17 +70,9 @@ pub struct Processes {
 
 impl Processes {
     /// An executor of processes.
-    ///
-    /// # Errors
-    /// The scratch directory cannot be made.
-    pub fn new(settings: Settings) -> io::Result<Self> {
-        // What tasks left when the node was killed.
-        match std::fs::remove_dir_all(&settings.scratch) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        std::fs::create_dir_all(&settings.scratch)?;
-        Ok(Self { settings: Arc::new(settings), seats: Seats::default() })
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: Arc::new(settings), seats: Seats::default() }
     }
 }
 
@@ -107,18 +108,14 @@ impl Body for Processes {
     fn run(&self, task: Assigned, stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
         let (settings, seat) = (self.settings.clone(), self.seats.take());
         async move {
-            let scratch = match Scratch::new(&settings.scratch, &task) {
-                Ok(scratch) => scratch,
-                Err(error) => return not_started(format!("no directory for the task: {error}")),
-            };
             if let Some(direct) = without_shell(&settings, &task) {
-                let ran = Box::pin(execute(&settings, &direct, (&scratch.0, &seat), stop.clone())).await;
+                let ran = Box::pin(execute(&settings, &direct, &seat, stop.clone())).await;
                 if !matches!(ran.outcome, Outcome::NotStarted { .. }) {
                     return ran;
                 }
                 // The shell says what is wrong, in its own words and with its own code.
             }
-            Box::pin(execute(&settings, &task, (&scratch.0, &seat), stop)).await
+            Box::pin(execute(&settings, &task, &seat, stop)).await
         }
         .boxed()
     }
@@ -140,112 +137,79 @@ fn not_started(why: String) -> Ran {
     Ran::only(Outcome::NotStarted { why })
 }
 
-/// The directory of one task; removed with all that is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(folder: &Path, task: &Assigned) -> io::Result<Self> {
-        let attempt = task.attempt;
-        let path = folder.join(format!("{}-{}-{}", attempt.job, attempt.index, attempt.attempt));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if std::fs::remove_dir(&self.0).is_ok() {
-            return;
-        }
-        let path = std::mem::take(&mut self.0);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::warn!(%error, path = %path.display(), "the directory of a task cannot be removed");
-            }
-        });
-    }
-}
-
-/// A process group; killed when dropped.
-struct Group {
-    id: i32,
-    reaper: Option<Reaper>,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        kill_group(self.id);
-        if let Some(reaper) = &self.reaper {
-            reaper.ended(self.id);
-        }
-    }
-}
-
-fn command(settings: &Settings, task: &Assigned, (scratch, seat): (&Path, &Seat)) -> Option<Command> {
+/// What a launcher shall start.
+fn start(
+    settings: &Settings,
+    task: &Assigned,
+    folder: &Path,
+    (seat, token): (&Seat, &TaskToken),
+) -> Option<Start> {
     let Work::Process { argv, env, .. } = &task.task.work else { return None };
-    let (program, arguments) = argv.split_first()?;
     let attempt = task.attempt;
-    let own = [
+    let name = format!("{}-{}-{}", attempt.job, attempt.index, attempt.attempt);
+    let own = folder.join(&name).display().to_string();
+    let told = [
         ("TRINE_JOB", attempt.job.to_string()),
         ("TRINE_TASK", attempt.index.to_string()),
         ("TRINE_ATTEMPT", attempt.attempt.to_string()),
         ("TRINE_NODE", settings.number.0.to_string()),
         ("TRINE_SLOT", seat.number.to_string()),
-        ("TMPDIR", scratch.display().to_string()),
+        ("TMPDIR", own.clone()),
+        (TOKEN_VARIABLE, token.text().to_owned()),
     ];
-    let given = settings.env.iter().chain(&task.job.env).chain(env);
-    let path = given.rev().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
-    let file = super::find::program(program, path);
-    let name = OsStr::from_bytes(program);
-    let mut command = Command::new(file.as_deref().map_or(name, Path::as_os_str));
-    command
-        .arg0(name)
-        .args(arguments.iter().map(|argument| OsStr::from_bytes(argument)))
-        .env_clear()
-        .envs(settings.env.iter().map(|(name, value)| (name, value)))
-        .envs(own)
-        .envs(task.job.env.iter().map(|(name, value)| (name, value)))
-        .envs(env.iter().map(|(name, value)| (name, value)))
-        .current_dir(task.job.workdir.as_ref().map_or(scratch, Path::new))
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Some(command)
+    let told = told.map(|(name, value)| (name.to_owned(), value));
+    // The node's own is closed to them.
+    let home = matches!(settings.cells.isolation(), Isolation::OwnUsers(_) | Isolation::User { .. });
+    let home = home.then(|| ("HOME".to_owned(), own));
+    let given = [&settings.env, &task.job.env, env];
+    let [of_node, of_job, of_task] = given.map(|env| env.iter().cloned());
+    let env = of_node.chain(home).chain(told).chain(of_job).chain(of_task).collect();
+    let workdir = task.job.workdir.as_ref().map(PathBuf::from);
+    Some(Start { argv: argv.clone(), env, name, workdir, data: None })
+}
+
+/// Our ends of the three streams of a task.
+struct Streams {
+    input: Option<pipe::Sender>,
+    output: pipe::Receiver,
+    errors: pipe::Receiver,
+}
+
+/// Three streams: ours and the task's. Without input it reads nothing.
+fn streams(has_input: bool) -> io::Result<(Streams, [OwnedFd; STREAMS])> {
+    let (output, task_output) = io::pipe()?;
+    let (errors, task_errors) = io::pipe()?;
+    let (input, task_input) = if has_input {
+        let (task_input, input) = io::pipe()?;
+        (Some(pipe::Sender::from_owned_fd(input.into())?), OwnedFd::from(task_input))
+    } else {
+        (None, File::open("/dev/null")?.into())
+    };
+    let output = pipe::Receiver::from_owned_fd(output.into())?;
+    let errors = pipe::Receiver::from_owned_fd(errors.into())?;
+    Ok((Streams { input, output, errors }, [task_input, task_output.into(), task_errors.into()]))
 }
 
 async fn execute(
     settings: &Settings,
     task: &Assigned,
-    place: (&Path, &Seat),
+    seat: &Seat,
     mut stop: watch::Receiver<Option<Stop>>,
 ) -> Ran {
-    let Some(mut command) = command(settings, task, place) else {
-        return not_started("it is no process".into());
-    };
     let input = match stdin(settings, task).await {
         Ok(input) => input,
         Err(why) => return not_started(why),
     };
-    if input.is_some() {
-        command.stdin(Stdio::piped());
-    }
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return not_started(explain(task, &error)),
+    // Void as soon as this returns, or is dropped.
+    let token = settings.tokens.issue(&task.job.user, task.job.timeout());
+    let (mut cell, ours, own) = match begin(settings, task, (seat, &token), input.is_some()).await {
+        Ok(begun) => begun,
+        Err(why) => return not_started(why),
     };
-    let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else {
-        return not_started("it has ended before it began".into());
-    };
-    let group = Group { id, reaper: settings.reaper.clone() };
-    if let Some(reaper) = &group.reaper {
-        reaper.began(id).await;
-    }
-    let fed = feed(child.stdin.take(), input.unwrap_or_default());
+    let fed = feed(ours.input, input.unwrap_or_default());
     let (flooded, mut flood) = watch::channel(false);
     let mut stdout = Collected::new(settings.shelf.clone(), &flooded);
     let mut stderr = Collected::new(settings.shelf.clone(), &flooded);
-    let (out, err) = (child.stdout.take(), child.stderr.take());
     let waited = async {
         let stopped = async {
             let why = stop.wait_for(Option::is_some).await.map(|why| *why);
@@ -255,31 +219,56 @@ async fn execute(
                 Err(_) => std::future::pending().await,
             }
         };
-        let ended = tokio::select! {
+        let stopped = tokio::select! {
             biased;
-            stop = stopped => Err(stop.map_or(Outcome::Cancelled, Stop::outcome)),
-            _ = flood.wait_for(|flooded| *flooded) => Err(Outcome::Killed {
+            stop = stopped => stop.map_or(Outcome::Cancelled, Stop::outcome),
+            _ = flood.wait_for(|flooded| *flooded) => Outcome::Killed {
                 reason: format!("it printed more than {MAX_OUTPUT_BYTES} bytes"),
-            }),
-            status = child.wait() => Ok(status),
+            },
+            why = disk::filled(own) => Outcome::Killed { reason: why },
+            news = cell.news() => return (cell, Ok(news)),
         };
-        kill_group(id);
-        if ended.is_err() {
-            // An error: it has been waited for.
-            let _ = child.wait().await;
+        let killed = async {
+            cell.stop().await?;
+            cell.news().await
+        };
+        let news = timeout(KILL_LIMIT, killed).await;
+        (cell, Err((stopped, matches!(news, Ok(Ok(_))))))
+    };
+    let collected = Box::pin(collect_both((&mut stdout, ours.output), (&mut stderr, ours.errors)));
+    let (mut cell, ended) = Box::pin(supervise(waited, collected, fed)).await;
+    let of_kernel = cell.killed().map(|reason| Outcome::Killed { reason });
+    let (outcome, reusable) = match ended {
+        Ok(Ok(news)) => (of_kernel.unwrap_or_else(|| outcome_of(settings, task, news)), true),
+        Ok(Err(error)) => {
+            (of_kernel.unwrap_or_else(|| Outcome::Killed { reason: cells::lost(&error) }), false)
         }
-        ended
+        Err((outcome, over)) => (outcome, over),
     };
-    let collected = Box::pin(collect_both((&mut stdout, out), (&mut stderr, err)));
-    let ended = Box::pin(supervise(waited, collected, fed)).await;
-    drop(group);
-    let outcome = match ended {
-        Ok(Ok(status)) => outcome_of(status),
-        Ok(Err(error)) => not_started(error.to_string()).outcome,
-        Err(outcome) => outcome,
-    };
+    if reusable {
+        settings.cells.give(cell);
+    } else {
+        cell.end();
+        settings.cells.replace_lost().await;
+    }
     let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
     Ran { outcome, stdout, stderr, value: Output::default() }
+}
+
+/// Has a cell start the task.
+async fn begin(
+    settings: &Settings,
+    task: &Assigned,
+    told: (&Seat, &TaskToken),
+    has_input: bool,
+) -> Result<(Cell, Streams, PathBuf), String> {
+    let mut cell = settings.cells.take().await.map_err(|why| why.to_string())?;
+    let start = start(settings, task, cell.folder(), told).ok_or("it is no process")?;
+    let own = cell.folder().join(&start.name);
+    let (ours, its) = streams(has_input).map_err(|error| format!("no pipes for it: {error}"))?;
+    let limits = Limits::of(task.job.resources);
+    cell.start(start, limits, its).await.map_err(|error| error.to_string())?;
+    Ok((cell, ours, own))
 }
 
 /// Waits for the end of the process, then a little for the rest of its output.
@@ -318,19 +307,30 @@ async fn supervise<T>(
     join3(waited, collecting, feeding).await.0
 }
 
-fn explain(task: &Assigned, error: &io::Error) -> String {
-    let Work::Process { argv, .. } = &task.task.work else { return error.to_string() };
+fn explain(settings: &Settings, task: &Assigned, why: NotStarted) -> String {
+    let Work::Process { argv, .. } = &task.task.work else { return "it is no process".into() };
     let program = String::from_utf8_lossy(argv.first().map_or(&[], Vec::as_slice));
-    match (error.kind(), &task.job.workdir) {
-        (io::ErrorKind::NotFound, Some(workdir)) if !Path::new(workdir).is_dir() => {
-            format!("no directory {workdir} on this node")
-        }
-        (io::ErrorKind::NotFound, _) => format!("no program {program} on this node"),
-        _ => format!("{program} cannot be started: {error}"),
+    let (node, workdir) = (settings.number, task.job.workdir.as_deref().unwrap_or("its own"));
+    match why {
+        NotStarted::NoProgram => format!("no program {program} on node {node}"),
+        NotStarted::NoWorkdir => format!("no directory {workdir} on node {node}"),
+        NotStarted::ClosedWorkdir => format!(
+            "the directory {workdir} on node {node} is closed to tasks, whose confinement there is {}",
+            settings.cells.isolation()
+        ),
+        NotStarted::Other(error) => format!("{program} cannot be started on node {node}: {error}"),
     }
 }
 
-fn outcome_of(status: ExitStatus) -> Outcome {
+fn outcome_of(settings: &Settings, task: &Assigned, news: News) -> Outcome {
+    match news {
+        News::Ended { status, .. } => of_status(ExitStatus::from_raw(status)),
+        News::NotStarted(why) => Outcome::NotStarted { why: explain(settings, task, why) },
+        other => Outcome::NotStarted { why: format!("its launcher says {other:?}") },
+    }
+}
+
+fn of_status(status: ExitStatus) -> Outcome {
     match (status.code(), status.signal()) {
         (Some(code), _) => Outcome::Exited { code: u8::try_from(code).unwrap_or(u8::MAX) },
         (None, signal) => {
@@ -351,7 +351,7 @@ async fn stdin(settings: &Settings, task: &Assigned) -> Result<Option<bytes::Byt
 }
 
 /// Writes all of the input; a process that does not read it ends as it likes.
-async fn feed(pipe: Option<ChildStdin>, input: bytes::Bytes) {
+async fn feed(pipe: Option<pipe::Sender>, input: bytes::Bytes) {
     if let Some(mut pipe) = pipe {
         // An error: it reads no more.
         let _ = pipe.write_all(&input).await;
@@ -359,8 +359,8 @@ async fn feed(pipe: Option<ChildStdin>, input: bytes::Bytes) {
 }
 
 async fn collect_both<O: AsyncRead + Unpin, E: AsyncRead + Unpin>(
-    (stdout, out): (&mut Collected<'_>, Option<O>),
-    (stderr, err): (&mut Collected<'_>, Option<E>),
+    (stdout, out): (&mut Collected<'_>, O),
+    (stderr, err): (&mut Collected<'_>, E),
 ) {
     let collect = futures::future::join(stdout.collect(out), stderr.collect(err));
     collect.await;
@@ -380,8 +380,7 @@ impl<'a> Collected<'a> {
         Self { shelf, inline: Vec::new(), spill: None, cut: false, flooded }
     }
 
-    async fn collect(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
-        let Some(mut pipe) = pipe else { return };
+    async fn collect(&mut self, mut pipe: impl AsyncRead + Unpin) {
         let mut part = Vec::with_capacity(READ_BYTES);
         loop {
             part.clear();

@@ -104,10 +104,39 @@ async fn accept_loop(listener: UnixListener, control: Arc<dyn Control>) {
 const OPERATOR: &str = "operator";
 
 /// The user who runs the node, and root. The file's mode says the same; this
-/// check holds also when somebody changed the mode.
+/// check holds also when somebody changed the mode. Tasks of the node may run as
+/// the same user, and are never allowed.
 fn is_allowed(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    let Ok(peer) = stream.peer_cred() else { return false };
+    (peer.uid() == own || peer.uid() == 0) && peer.pid().is_none_or(|peer| !descends_from_here(peer))
+}
+
+/// Whether this process has started it, or whoever has started it. So has
+/// it one that has ended meanwhile: nobody can say.
+fn descends_from_here(mut process: i32) -> bool {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    if process == own {
+        return false;
+    }
+    while process > 1 {
+        let Some(parent) = parent(process) else { return true };
+        if parent == own {
+            return true;
+        }
+        process = parent;
+    }
+    false
+}
+
+/// The parent of a process; 0: it has none.
+fn parent(process: i32) -> Option<i32> {
+    if !Path::new("/proc/self/stat").exists() {
+        return Some(0);
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name may hold anything, brackets too.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 async fn serve(stream: UnixStream, control: &dyn Control) -> io::Result<()> {

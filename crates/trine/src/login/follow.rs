@@ -47,6 +47,15 @@ pub(super) async fn follow(
     }
 }
 
+/// Runs until the tokens of tasks or these logins end: who has logged in with a
+/// token whose task has ended is cut off.
+pub(super) async fn follow_tasks(shared: Weak<Shared>, mut ended: watch::Receiver<u64>) {
+    while ended.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        shared.changes.send_modify(|count| *count += 1);
+    }
+}
+
 async fn pause(wait: Duration) {
     if wait == Duration::MAX {
         std::future::pending::<()>().await;

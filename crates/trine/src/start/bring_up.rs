@@ -64,7 +64,7 @@ pub(super) async fn bring_up(
     belong(config, &mut directory, &transport, ticket, (&*clock, &*entropy, &settings)).await?;
     trust.send_replace(membership::trust(&directory).map_err(|error| unusable(&error))?);
     let number = directory.membership().map(|member| member.number).unwrap_or_default();
-    let hands = hands::of_node(config, number, redis, &doors)?;
+    let hands = hands::of_node(config, number, redis, &doors, entropy.clone()).await?;
     let state = FjallStore::open(&config.data.join(STATE_FOLDER), FjallConfig::default());
     let workers = Workers::threads(config.threads.state);
     let parts = NodeParts {
@@ -104,7 +104,7 @@ fn tuning(
 ) -> Tuning {
     Tuning {
         wal: WalConfig {
-            segment_bytes: config.log_segment_bytes,
+            segment_bytes: config.limits.log_segment_bytes,
             must_exist: has_run,
             ..WalConfig::default()
         },
@@ -112,7 +112,7 @@ fn tuning(
         replication: trine_replication::Config::default(),
         cluster: settings,
         database: trine_database::Config {
-            max_clients: config.max_clients,
+            max_clients: config.limits.max_clients,
             port: redis.port(),
             ..trine_database::Config::default()
         },

@@ -2,34 +2,47 @@
 //! and memory, processes, a folder for large outputs.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use trine_compute::Resources;
 use trine_compute::body::{Bodies, Hands};
+use trine_compute::launch::group::Groups;
+use trine_compute::launch::place::{FIRST_UID, Isolation};
 use trine_compute::python::{self, Functions};
-use trine_compute::run::Reaper;
+use trine_compute::run::Cells;
+use trine_compute::run::cells;
 use trine_compute::run::process::{Processes, Settings};
 use trine_compute::run::shelf::Shelf;
-use trine_types::NodeNumber;
+use trine_compute::tokens::TaskTokens;
+use trine_types::{Entropy, NodeNumber};
 
 use crate::config::ValidConfig;
 use crate::failure::Failure;
 
 /// Folder in the data directory for tasks.
 const TASKS_FOLDER: &str = "tasks";
+/// Folder in that for directories of tasks that run as the node's user.
+const CELLS_FOLDER: &str = "cells";
+/// Folder that only a node's data directory has.
+const NODE_FOLDER: &str = "node";
 /// Variables of the node's own environment that tasks get; nothing else of it
 /// does reach them.
 const PASSED_ON: &[&str] = &["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ"];
 
+/// Those of them that are wrong where tasks run as other users.
+const OF_THE_NODES_USER: &[&str] = &["HOME", "USER"];
+
 /// What this node gives.
 ///
 /// # Errors
-/// A folder cannot be made, or the reaper cannot be started.
-pub(super) fn of_node(
+/// A folder cannot be made.
+pub(super) async fn of_node(
     config: &ValidConfig,
     number: NodeNumber,
     redis: SocketAddr,
     doors: &[(String, SocketAddr)],
+    entropy: Arc<dyn Entropy>,
 ) -> Result<Hands, Failure> {
     let folder = config.data.join(TASKS_FOLDER);
     let cannot = |error: &dyn std::fmt::Display| {
@@ -37,25 +50,87 @@ pub(super) fn of_node(
     };
     std::fs::create_dir_all(&folder).map_err(|error| cannot(&error))?;
     let shelf = Shelf::open(&folder.join("kept")).map_err(|error| cannot(&error))?;
-    let program = std::env::current_exe().map_err(|error| cannot(&error))?;
-    let reaper = Reaper::start(program, vec!["reaper".into()]).map_err(|error| cannot(&error))?;
-    let env = environment(redis, doors);
+    let cells = match cells(config).await {
+        Ok(cells) => cells,
+        Err(why) => {
+            tracing::error!("{why}");
+            return Ok(Hands::refusing(format!("node {number} executes no tasks: {why}"), shelf));
+        }
+    };
+    let tokens = TaskTokens::new(entropy);
+    let env = environment(redis, doors, cells.isolation());
     let functions = Functions::new(python::Settings {
         node: number.to_string(),
-        scratch: folder.join("python"),
+        cells: cells.clone(),
         env: env.clone(),
         shelf: shelf.clone(),
+        tokens: tokens.clone(),
     });
-    let functions = functions.map_err(|error| cannot(&error))?;
-    let processes = Processes::new(Settings {
-        number,
-        scratch: folder.join("run"),
-        env,
-        shelf: shelf.clone(),
-        reaper: Some(reaper),
+    let process =
+        Processes::new(Settings { number, cells, env, shelf: shelf.clone(), tokens: tokens.clone() });
+    let bodies = Bodies { process: Arc::new(process), python: Some(Arc::new(functions)) };
+    Ok(Hands { slots: slots(), bodies, shelf, tokens: Some(tokens) })
+}
+
+/// Where tasks run, shut in as well as this node can; why there is nothing.
+async fn cells(config: &ValidConfig) -> Result<Cells, String> {
+    let program =
+        std::env::current_exe().map_err(|error| format!("its own program is not found: {error}"))?;
+    let groups = Groups::open(slots().memory_bytes).map(Arc::new);
+    let groups = groups.inspect_err(|error| {
+        tracing::info!(%error, "no control groups: each process of a task is limited by itself");
     });
-    let process = Arc::new(processes.map_err(|error| cannot(&error))?);
-    Ok(Hands { slots: slots(), bodies: Bodies { process, python: Some(Arc::new(functions)) }, shelf })
+    let groups = groups.ok();
+    let mut failed = Vec::new();
+    for isolation in ladder(config, rustix::process::geteuid().is_root()) {
+        let others = matches!(isolation, Isolation::OwnUsers(_) | Isolation::User { .. });
+        let folder = if others {
+            config.limits.tasks.folder.clone()
+        } else {
+            config.data.join(TASKS_FOLDER).join(CELLS_FOLDER)
+        };
+        let (program, arguments) = (program.clone(), vec!["launcher".into()]);
+        let groups = groups.clone();
+        match Cells::open(cells::Settings { program, arguments, folder, isolation, groups }).await {
+            Ok(cells) if *cells.isolation() == Isolation::Nothing => {
+                tracing::warn!("tasks can read this node's data and keys: {}", failed.join("; "));
+                return Ok(cells);
+            }
+            Ok(cells) => {
+                tracing::info!(confinement = %cells.isolation(), "executing tasks");
+                return Ok(cells);
+            }
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    failed.push(
+        "to execute them where they can read this node's data and keys, start it with --unsafe-tasks".into(),
+    );
+    Err(failed.join("; "))
+}
+
+/// The ways to shut tasks in, the best first.
+fn ladder(config: &ValidConfig, root: bool) -> Vec<Isolation> {
+    let settings = &config.limits.tasks;
+    let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+    let keys = config.surfaces.key_files();
+    let fence = Isolation::Fence(neighbours(&data).into_iter().chain(keys).chain([data]).collect());
+    let mut ways = match (root, settings.user) {
+        (true, Some((uid, gid))) => vec![Isolation::User { uid, gid }],
+        (true, None) => vec![Isolation::OwnUsers(FIRST_UID), fence],
+        (false, _) => vec![fence],
+    };
+    if settings.unconfined {
+        ways.push(Isolation::Nothing);
+    }
+    ways
+}
+
+/// The data directories of other nodes beside this one's.
+fn neighbours(data: &Path) -> Vec<PathBuf> {
+    let beside = data.parent().and_then(|parent| std::fs::read_dir(parent).ok());
+    let folders = beside.into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.filter(|folder| folder != data && folder.join(NODE_FOLDER).is_dir()).collect()
 }
 
 /// All processors and all memory of the machine.
@@ -71,8 +146,16 @@ fn slots() -> Resources {
 }
 
 /// Where tasks find the other models of this cluster.
-fn environment(redis: SocketAddr, doors: &[(String, SocketAddr)]) -> Vec<(String, String)> {
-    let passed = PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+fn environment(
+    redis: SocketAddr,
+    doors: &[(String, SocketAddr)],
+    isolation: &Isolation,
+) -> Vec<(String, String)> {
+    let others = matches!(isolation, Isolation::OwnUsers(_) | Isolation::User { .. });
+    let passed = PASSED_ON
+        .iter()
+        .filter(|name| !(others && OF_THE_NODES_USER.contains(name)))
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
     let others = doors.iter().map(|(name, address)| (variable(name), reached(*address)));
     passed.chain([(variable("redis"), reached(redis))]).chain(others).collect()
 }
@@ -87,4 +170,28 @@ fn reached(mut address: SocketAddr) -> String {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn tasks_are_never_unconfined_unless_that_was_said() {
+        let config = |text: &str| {
+            let config: Config = toml::from_str(text).expect("settings");
+            config.validate().expect("valid")
+        };
+        let default = config("data = '/srv/trine'");
+        let root = ladder(&default, true);
+        assert_eq!(root[0], Isolation::OwnUsers(FIRST_UID));
+        let fence = ladder(&default, false);
+        assert_eq!((fence.len(), &root[1..]), (1, &fence[..]));
+        assert!(matches!(&fence[0], Isolation::Fence(hidden) if hidden.contains(&"/srv/trine".into())));
+        let one = config("limits.tasks.user = '70000:70001'");
+        assert_eq!(ladder(&one, true), [Isolation::User { uid: 70_000, gid: 70_001 }]);
+        let allowed = config("limits.tasks.unsafe = true");
+        assert_eq!(ladder(&allowed, false).last(), Some(&Isolation::Nothing));
+    }
 }

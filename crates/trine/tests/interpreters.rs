@@ -2,14 +2,22 @@
 //! need no client; cloudpickle is a file of one line.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use rustix::process::{Pid, test_kill_process};
-
-use super::super::run::Printed;
-use super::*;
-use crate::spec::Outcome;
+use trine::seams::OsEntropy;
+use trine_compute::launch::group::{Groups, Limits};
+use trine_compute::launch::place::Isolation;
+use trine_compute::python::interpreter::Launch;
+use trine_compute::python::pool::{IDLE_LIMIT, Interpreters};
+use trine_compute::python::run::{Blobs, Printed};
+use trine_compute::python::{Call, Ended, Place};
+use trine_compute::run::{Cells, cells};
+use trine_compute::tokens::TaskTokens;
+use trine_compute::{JobId, Outcome};
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -45,13 +53,15 @@ fn payload(function: &str, arguments: &[u8]) -> Bytes {
 /// A call of `module`'s function `name`; arguments as pickle, protocol 0.
 fn calls(dir: &Path, module: &str, name: &str, arguments: &str) -> Call {
     let env = vec![("PYTHONPATH".to_owned(), dir.display().to_string())];
-    let launch = Launch { program: "python3".into(), env, workdir: dir.into() };
+    let limits = Limits::default();
+    let launch = Launch { program: "python3".into(), env, workdir: Some(dir.into()), limits };
     let arguments = format!("(({arguments}t(dt.");
     Call {
         place: Place { user: "ann".into(), job: None, launch },
         version: version(),
         payload: payload(&format!("c{module}\n{name}\n."), arguments.as_bytes()),
         blobs: Vec::new(),
+        limit: None,
     }
 }
 
@@ -62,13 +72,31 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
+/// Interpreters that may read what only this user may.
+async fn pool(dir: &Path) -> Interpreters {
+    limited(dir, None).await
+}
+
+async fn limited(dir: &Path, groups: Option<Arc<Groups>>) -> Interpreters {
+    let settings = cells::Settings {
+        program: env!("CARGO_BIN_EXE_trine").into(),
+        arguments: vec!["launcher".into()],
+        folder: dir.join("cells"),
+        isolation: Isolation::Nothing,
+        groups,
+    };
+    let tokens = TaskTokens::new(Arc::new(OsEntropy));
+    Interpreters::new("n1", Cells::open(settings).await.expect("cells"), tokens)
+}
+
 async fn ended(pool: &Interpreters, call: &Call) -> Ended {
     tokio::time::timeout(LIMIT, pool.call(call, &One)).await.expect("in time")
 }
 
 #[tokio::test]
 async fn calls_return_on_the_same_warm_interpreter() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let first = ended(&pool, &calls(dir.path(), "os", "getpid", "")).await;
     let sum = ended(&pool, &calls(dir.path(), "builtins", "pow", "I2\nI8\n")).await;
     assert_eq!((sum.outcome, &sum.value[sum.value.len() - 4..]), (Outcome::Value, &b"M\x00\x01."[..]));
@@ -82,7 +110,8 @@ async fn calls_return_on_the_same_warm_interpreter() {
 
 #[tokio::test]
 async fn what_a_function_raises_and_prints_comes_back() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let raised = ended(&pool, &calls(dir.path(), "builtins", "divmod", "I1\nI0\n")).await;
     assert_eq!((raised.outcome, raised.value[0]), (Outcome::Raised, b'X'));
     assert!(String::from_utf8_lossy(&raised.value).contains("ZeroDivisionError"));
@@ -97,7 +126,8 @@ async fn what_a_function_raises_and_prints_comes_back() {
 
 #[tokio::test]
 async fn a_function_that_ends_its_interpreter_tells_how() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let exited = ended(&pool, &calls(dir.path(), "os", "_exit", "I3\n")).await;
     assert_eq!((exited.outcome, pool.idle()), (Outcome::Exited { code: 3 }, 0));
     let aborted = ended(&pool, &calls(dir.path(), "os", "abort", "")).await;
@@ -108,7 +138,8 @@ async fn a_function_that_ends_its_interpreter_tells_how() {
 
 #[tokio::test]
 async fn a_call_that_is_dropped_takes_its_process_group_with_it() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let child = "S'sleep 1000 & echo $! > child; wait'\n";
     let call = calls(dir.path(), "os", "system", child);
     let mut running = Box::pin(pool.call(&call, &One));
@@ -138,7 +169,8 @@ async fn a_call_that_is_dropped_takes_its_process_group_with_it() {
 
 #[tokio::test]
 async fn blobs_come_when_asked_for_and_are_missed_by_name() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let mut call = calls(dir.path(), "_trine_worker", "blob", "");
     let arguments = [b"((C\x20", &BLOB[..], b"t(dt."].concat();
     call.payload = payload("c_trine_worker\nblob\n.", &arguments);
@@ -154,7 +186,8 @@ async fn blobs_come_when_asked_for_and_are_missed_by_name() {
 
 #[tokio::test]
 async fn an_interpreter_that_cannot_be_used_says_why() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let why = async |call: &Call| match ended(&pool, call).await.outcome {
         Outcome::NotStarted { why } => why,
         other => panic!("{other:?}"),
@@ -176,7 +209,8 @@ async fn an_interpreter_that_cannot_be_used_says_why() {
 
 #[tokio::test]
 async fn jobs_with_interpreters_of_their_own_share_none() {
-    let (dir, pool) = (folder(), Interpreters::new("n1"));
+    let dir = folder();
+    let pool = pool(dir.path()).await;
     let mut call = calls(dir.path(), "os", "getpid", "");
     call.place.job = Some(JobId(1));
     let first = ended(&pool, &call).await;
@@ -186,4 +220,26 @@ async fn jobs_with_interpreters_of_their_own_share_none() {
     assert_eq!(pool.idle(), 2);
     call.place.job = Some(JobId(1));
     assert_eq!(ended(&pool, &call).await.value, first.value);
+}
+
+#[tokio::test]
+async fn a_pickle_that_explodes_ends_its_interpreter_alone() {
+    let dir = folder();
+    let groups = Groups::open(0).map(Arc::new).ok();
+    println!("limits: {}", if groups.is_some() { "control groups" } else { "each process by itself" });
+    let pool = limited(dir.path(), groups.clone()).await;
+    let mut call = calls(dir.path(), "builtins", "len", "");
+    // Small as it travels: bytearray(1 << 30), made while it is unpickled.
+    call.payload = payload("cbuiltins\nlen\n.", b"((cbuiltins\nbytearray\n(I1073741824\ntRt(dt.");
+    call.place.launch.limits.memory = Some(128 << 20);
+    let exploded = ended(&pool, &call).await;
+    match exploded.outcome {
+        Outcome::Killed { reason } => assert!(reason.contains("may use 128.0 MiB"), "{reason}"),
+        Outcome::Raised if groups.is_none() => {
+            assert!(String::from_utf8_lossy(&exploded.value).contains("MemoryError"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let other = ended(&pool, &calls(dir.path(), "builtins", "pow", "I2\nI8\n")).await;
+    assert_eq!(other.outcome, Outcome::Value);
 }

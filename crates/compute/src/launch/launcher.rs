@@ -1,0 +1,235 @@
+//! The launcher's process. It has one thread and one task at a time, and blocks
+//! on what can happen: an order of the node, the end of the task. When the node
+//! is gone, however it went, so is everything here.
+
+use std::ffi::OsStr;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, getpid, getrlimit, pidfd_open, prlimit, set_child_subreaper, setrlimit,
+};
+
+use super::confine::Confinement;
+use super::offspring;
+use super::wire::{self, HEAD_BYTES, News, NotStarted, Order, STREAMS, Setup, Start};
+
+/// How often leave is taken of what a running task has left behind.
+const BURY_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// What a launcher's process does until its node is gone. Its standard input is
+/// the socket to the node.
+///
+/// # Errors
+/// The node speaks another language, or went away in the middle of a word.
+pub fn serve() -> io::Result<()> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut node = Node { socket };
+    let Some((setup, _)) = node.hear::<Setup>()? else { return Ok(()) };
+    set_child_subreaper(Some(getpid()))?;
+    let limited = super::confine::limit(setup.processes).map_err(|error| error.to_string());
+    if let Err(why) = limited.and_then(|()| setup.confinement.apply(&setup.folder)) {
+        return node.tell(&News::Unfit(why));
+    }
+    let alone = match setup.confinement {
+        Confinement::User { uid, alone: true, .. } => Some(uid),
+        _ => None,
+    };
+    let launcher = Launcher { folder: &setup.folder, alone };
+    launcher.tidy();
+    node.tell(&News::Ready)?;
+    while let Some((order, streams)) = node.hear::<Order>()? {
+        if let Order::Start(start) = order
+            && !launcher.execute(&start, streams, &mut node)?
+        {
+            return Ok(());
+        }
+        // A stop comes late: what it was for has ended.
+    }
+    Ok(())
+}
+
+/// The other end.
+struct Node {
+    socket: UnixStream,
+}
+
+impl Node {
+    /// The next message, and the descriptors that came with it; `None`: the
+    /// node is gone.
+    fn hear<T: serde::de::DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut head = [0; HEAD_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = rustix::io::retry_on_intr(|| {
+            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut head)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        if got.bytes == 0 {
+            return Ok(None);
+        }
+        let mut streams = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                streams.extend(rights);
+            }
+        }
+        self.socket.read_exact(&mut head[got.bytes..])?;
+        let mut body = vec![0; wire::body_length(head)?];
+        self.socket.read_exact(&mut body)?;
+        Ok(Some((wire::message(&body)?, streams)))
+    }
+
+    fn tell(&mut self, news: &News) -> io::Result<()> {
+        self.socket.write_all(&wire::frame(news))
+    }
+}
+
+struct Launcher<'a> {
+    folder: &'a Path,
+    /// The user that only this launcher and its tasks are.
+    alone: Option<u32>,
+}
+
+impl Launcher<'_> {
+    /// Removes what a killed predecessor has left in the folder.
+    fn tidy(&self) {
+        offspring::kill_user(self.alone);
+        for entry in std::fs::read_dir(self.folder).into_iter().flatten().flatten() {
+            remove(&entry.path());
+        }
+    }
+
+    /// Executes one task to its end. False: the node is gone.
+    fn execute(&self, start: &Start, streams: Vec<OwnedFd>, node: &mut Node) -> io::Result<bool> {
+        let own = self.folder.join(&start.name);
+        let mut child = match Self::start(start, &own, streams) {
+            Ok(child) => child,
+            Err(why) => {
+                remove(&own);
+                node.tell(&News::NotStarted(why))?;
+                return Ok(true);
+            }
+        };
+        let watched = watch(&child, node);
+        // Before its number can be given to another.
+        offspring::kill_group(Pid::from_child(&child));
+        let status = child.wait()?;
+        offspring::end_all(self.alone);
+        let clean = std::fs::remove_dir(&own).is_ok();
+        let there = matches!(watched, Ok(true));
+        if there {
+            node.tell(&News::Ended { status: status.into_raw(), clean })?;
+        }
+        if !clean {
+            remove(&own);
+        }
+        if there && !clean {
+            node.tell(&News::Clean)?;
+        }
+        Ok(there)
+    }
+
+    fn start(start: &Start, own: &Path, streams: Vec<OwnedFd>) -> Result<Child, NotStarted> {
+        let other = |error: io::Error| NotStarted::Other(error.to_string());
+        let [input, output, errors]: [OwnedFd; STREAMS] =
+            streams.try_into().map_err(|_| NotStarted::Other("its streams are missing".into()))?;
+        std::fs::create_dir(own)
+            .map_err(|error| NotStarted::Other(format!("no directory for it: {error}")))?;
+        let (name, arguments) = start.argv.split_first().ok_or(NotStarted::NoProgram)?;
+        let workdir = start.workdir.as_deref().unwrap_or(own);
+        // A name in a relative folder of `PATH` means one below the task's.
+        let program = super::find::program(name, &start.env).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NotStarted::NoProgram,
+            _ => other(error),
+        })?;
+        let mut command = Command::new(program);
+        command
+            .arg0(OsStr::from_bytes(name))
+            .args(arguments.iter().map(|argument| OsStr::from_bytes(argument)))
+            .env_clear()
+            .envs(start.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(workdir)
+            .process_group(0)
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(errors));
+        spawn(&mut command, start.data).map_err(|error| match (error.kind(), rustix::fs::stat(workdir)) {
+            (_, Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR)) => NotStarted::NoWorkdir,
+            (io::ErrorKind::PermissionDenied, _) if !may_enter(workdir) => NotStarted::ClosedWorkdir,
+            (io::ErrorKind::NotFound, _) => NotStarted::NoProgram,
+            _ => other(error),
+        })
+    }
+}
+
+/// Starts it with this limit of its data, if there is one. A child has the
+/// limits of its parent: for a moment, they are this process's own.
+fn spawn(command: &mut Command, data: Option<u64>) -> io::Result<Child> {
+    let Some(data) = data else { return command.spawn() };
+    let own = getrlimit(Resource::Data);
+    setrlimit(Resource::Data, Rlimit { current: Some(data), ..own })?;
+    let child = command.spawn();
+    setrlimit(Resource::Data, own)?;
+    let child = child?;
+    let limit = Rlimit { current: Some(data), maximum: Some(data) };
+    // An error: it has ended.
+    let _ = prlimit(Some(Pid::from_child(&child)), Resource::Data, limit);
+    Ok(child)
+}
+
+fn may_enter(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// Waits until the process ends by itself, or must. False: the node is gone.
+fn watch(child: &Child, node: &mut Node) -> io::Result<bool> {
+    let end = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    loop {
+        let mut both = [PollFd::new(&node.socket, PollFlags::IN), PollFd::new(&end, PollFlags::IN)];
+        let woken = rustix::io::retry_on_intr(|| poll(&mut both, Some(&BURY_EVERY)))?;
+        let [asked, ended] = both.map(|one| !one.revents().is_empty());
+        if ended {
+            return Ok(true);
+        }
+        if asked {
+            return Ok(node.hear::<Order>()?.is_some());
+        }
+        if woken == 0 {
+            offspring::bury_except(Pid::from_child(child));
+        }
+    }
+}
+
+/// Removes a file, or a directory with all that is in it.
+fn remove(path: &Path) {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path).or_else(|_| {
+            open_all(path);
+            std::fs::remove_dir_all(path)
+        }),
+        Ok(_) => std::fs::remove_file(path),
+        Err(_) => return,
+    };
+    // An error: the next launcher in this folder tries again.
+    let _ = removed;
+}
+
+/// Undoes what a task has closed to itself.
+fn open_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    // An error: removing says so.
+    let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_all(&entry.path());
+        }
+    }
+}
