@@ -12,8 +12,11 @@
 //! | [`words`] | the command line and the demo |
 //! | [`engines`] | existing engines as guests |
 
+use std::time::Duration;
+
 use super::{Experiment, Line};
-use crate::command::Trouble;
+use crate::command::{Trouble, cargo, run};
+use crate::parts::crates;
 
 mod abuse;
 mod engines;
@@ -40,6 +43,21 @@ type Run = fn() -> Result<Vec<Line>, Trouble>;
 
 const fn short(name: &'static str, run: Run) -> Experiment {
     Experiment { name, long: false, run }
+}
+
+/// How long the tests of one promise may take.
+const TESTS_LIMIT: Duration = Duration::from_mins(15);
+
+/// A promise that tests of the binary show: those whose name holds `filter`.
+fn tested(promise: &str, binary: &str, filter: &str) -> Result<Line, Trouble> {
+    let mut tests = cargo(&["test", "--quiet", "--package", "trine", "--test", binary, filter]);
+    let finished = run(&mut tests, TESTS_LIMIT)?;
+    let count = crates::counted(&finished);
+    if count.passed + count.failed == 0 {
+        return Ok(Line::not_run(promise, format!("no test of {binary} is called so ({filter})")));
+    }
+    let figure = format!("{} passed, {} failed ({binary}: {filter})", count.passed, count.failed);
+    Ok(Line::of(count.failed == 0, promise, figure))
 }
 
 /// Promises that nothing shows yet, each with why.
