@@ -6,6 +6,7 @@ ones, so that nothing else on the machine is in the way.
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -73,6 +74,14 @@ def running():
         dev.send_signal(signal.SIGTERM)
         dev.wait(timeout=30)
         shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder that tasks may use, too: where nodes run as root, tasks run as other users."""
+    with tempfile.TemporaryDirectory(prefix="trine-test-") as folder:
+        os.chmod(folder, 0o777)
+        yield pathlib.Path(folder)
 
 
 @pytest.fixture(scope="session")

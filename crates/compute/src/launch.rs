@@ -23,6 +23,7 @@
 //! | [`launcher`] | the launcher's process |
 //! | [`group`] | what a task and all that it starts may take, by control groups |
 //! | [`find`] | which file a program's name means |
+//! | [`passage`] | ways to a Python in a folder that is closed to the tasks' users |
 //! | [`offspring`] | the end of everything that a task has started |
 
 pub mod confine;
@@ -31,6 +32,7 @@ mod find;
 pub mod group;
 pub mod launcher;
 mod offspring;
+pub mod passage;
 pub mod place;
 pub mod wire;
 

@@ -96,7 +96,7 @@ async fn serve(config: ValidConfig, ticket: Option<Ticket>, front: &Handle) -> R
     let up = tokio::select! {
         biased;
         () = stop.wait() => return Ok(()),
-        up = bring_up::bring_up(&config, ticket, redis, bound.doors()) => up?,
+        up = bring_up::bring_up(&config, ticket, (redis, http.local_addr()), bound.doors()) => up?,
     };
     let (entered, peer) = up;
     let nats = bound.clients.local_addr();

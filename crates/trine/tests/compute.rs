@@ -42,6 +42,7 @@ async fn hands(folder: &Path, number: u64) -> Hands {
         arguments: vec!["launcher".into()],
         folder: folder.join("cells"),
         isolation: Isolation::Nothing,
+        open: Vec::new(),
         groups: None,
     });
     let settings = Settings {

@@ -83,6 +83,7 @@ async fn limited(dir: &Path, groups: Option<Arc<Groups>>) -> Interpreters {
         arguments: vec!["launcher".into()],
         folder: dir.join("cells"),
         isolation: Isolation::Nothing,
+        open: Vec::new(),
         groups,
     };
     let tokens = TaskTokens::new(Arc::new(OsEntropy));

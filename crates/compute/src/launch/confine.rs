@@ -10,7 +10,7 @@ use rustix::thread::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::fence;
+use super::{fence, passage};
 
 /// Where memory is short, tasks are killed before anything else.
 const OOM_SCORE: &str = "500";
@@ -38,11 +38,12 @@ pub enum Confinement {
 }
 
 impl Confinement {
-    /// Shuts this process in; `folder` stays open to it.
+    /// Shuts this process in; `folder` stays open to it, and `open` to another
+    /// user.
     ///
     /// # Errors
     /// Why that cannot be done; the process may be half shut in, and must end.
-    pub(super) fn apply(&self, folder: &std::path::Path) -> Result<(), String> {
+    pub(super) fn apply(&self, folder: &std::path::Path, open: &[PathBuf]) -> Result<(), String> {
         let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         if threads != 1 {
             return Err(format!("it has {threads} threads already"));
@@ -52,6 +53,8 @@ impl Confinement {
         match self {
             Self::Nothing => Ok(()),
             Self::User { uid, gid, .. } => {
+                passage::open(open, (*uid, *gid))
+                    .map_err(|error| format!("it cannot open a way to {open:?}: {error}"))?;
                 become_user(*uid, *gid).map_err(|error| format!("it cannot become user {uid}: {error}"))
             }
             Self::Fence { hidden } => fence::raise(hidden, folder),

@@ -36,7 +36,7 @@ pub fn serve() -> io::Result<()> {
     let Some((setup, _)) = node.hear::<Setup>()? else { return Ok(()) };
     set_child_subreaper(Some(getpid()))?;
     let limited = super::confine::limit(setup.processes).map_err(|error| error.to_string());
-    if let Err(why) = limited.and_then(|()| setup.confinement.apply(&setup.folder)) {
+    if let Err(why) = limited.and_then(|()| setup.confinement.apply(&setup.folder, &setup.open)) {
         return node.tell(&News::Unfit(why));
     }
     let alone = match setup.confinement {

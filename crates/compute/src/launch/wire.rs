@@ -29,6 +29,8 @@ pub const STREAMS: usize = 3;
 pub struct Setup {
     /// How it shuts itself in.
     pub confinement: Confinement,
+    /// Trees of programs in closed folders that stay open to its user.
+    pub open: Vec<PathBuf>,
     /// Its folder; what is in it is of tasks that are gone.
     pub folder: PathBuf,
     /// Most processes and threads of its user; `None`: a control group says.

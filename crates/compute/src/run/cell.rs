@@ -25,6 +25,10 @@ use crate::launch::{Stamp, place, wire};
 /// How long a launcher may take to shut itself in and tidy up.
 const OPEN_LIMIT: Duration = Duration::from_mins(1);
 
+/// The allocator of a launcher takes what it needs and no reserve: while a task
+/// starts whose data is limited, so is the launcher's.
+const FRUGAL: [(&str, &str); 1] = [("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Cell {
@@ -78,6 +82,7 @@ impl Cell {
         let launcher = Command::new(&settings.program)
             .args(&settings.arguments)
             .env_clear()
+            .envs(FRUGAL)
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(far)))
             // It holds the lock of its place, too: the place is free when both
@@ -100,7 +105,8 @@ impl Cell {
             group,
             fence,
         };
-        let setup = Setup { confinement: place.confinement, folder: place.folder, processes };
+        let open = settings.open.clone();
+        let setup = Setup { confinement: place.confinement, open, folder: place.folder, processes };
         cell.channel.write_all(&wire::frame(&setup)).await?;
         match timeout(OPEN_LIMIT, cell.news()).await {
             Ok(Ok(News::Ready)) => Ok(cell),

@@ -29,6 +29,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// How they are shut in.
     pub isolation: Isolation,
+    /// Trees of programs in closed folders that stay open to their users.
+    pub open: Vec<PathBuf>,
     /// What limits them; `None`: each process by itself is limited.
     pub groups: Option<Arc<Groups>>,
 }

@@ -39,7 +39,7 @@ const START_FILE: &str = "node/start";
 pub(super) async fn bring_up(
     config: &ValidConfig,
     ticket: Option<Ticket>,
-    redis: SocketAddr,
+    (redis, http): (SocketAddr, SocketAddr),
     doors: Vec<(String, SocketAddr)>,
 ) -> Result<(Entered, SocketAddr), Failure> {
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(OsEntropy));
@@ -64,7 +64,7 @@ pub(super) async fn bring_up(
     belong(config, &mut directory, &transport, ticket, (&*clock, &*entropy, &settings)).await?;
     trust.send_replace(membership::trust(&directory).map_err(|error| unusable(&error))?);
     let number = directory.membership().map(|member| member.number).unwrap_or_default();
-    let hands = hands::of_node(config, number, redis, &doors, entropy.clone()).await?;
+    let hands = hands::of_node(config, number, (redis, http), &doors, entropy.clone()).await?;
     let state = FjallStore::open(&config.data.join(STATE_FOLDER), FjallConfig::default());
     let workers = Workers::threads(config.threads.state);
     let parts = NodeParts {

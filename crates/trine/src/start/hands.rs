@@ -8,6 +8,7 @@ use std::sync::Arc;
 use trine_compute::Resources;
 use trine_compute::body::{Bodies, Hands};
 use trine_compute::launch::group::Groups;
+use trine_compute::launch::passage;
 use trine_compute::launch::place::{FIRST_UID, Isolation};
 use trine_compute::python::{self, Functions};
 use trine_compute::run::Cells;
@@ -24,6 +25,8 @@ use crate::failure::Failure;
 const TASKS_FOLDER: &str = "tasks";
 /// Folder in that for directories of tasks that run as the node's user.
 const CELLS_FOLDER: &str = "cells";
+/// Most trees of Pythons that are opened to tasks' users.
+const MAX_PASSAGES: usize = 32;
 /// Folder that only a node's data directory has.
 const NODE_FOLDER: &str = "node";
 /// Variables of the node's own environment that tasks get; nothing else of it
@@ -40,7 +43,7 @@ const OF_THE_NODES_USER: &[&str] = &["HOME", "USER"];
 pub(super) async fn of_node(
     config: &ValidConfig,
     number: NodeNumber,
-    redis: SocketAddr,
+    (redis, http): (SocketAddr, SocketAddr),
     doors: &[(String, SocketAddr)],
     entropy: Arc<dyn Entropy>,
 ) -> Result<Hands, Failure> {
@@ -58,7 +61,7 @@ pub(super) async fn of_node(
         }
     };
     let tokens = TaskTokens::new(entropy);
-    let env = environment(redis, doors, cells.isolation());
+    let env = environment((redis, http), doors, cells.isolation());
     let functions = Functions::new(python::Settings {
         node: number.to_string(),
         cells: cells.clone(),
@@ -82,21 +85,23 @@ async fn cells(config: &ValidConfig) -> Result<Cells, String> {
     });
     let groups = groups.ok();
     let mut failed = Vec::new();
-    for isolation in ladder(config, rustix::process::geteuid().is_root()) {
-        let others = matches!(isolation, Isolation::OwnUsers(_) | Isolation::User { .. });
-        let folder = if others {
+    for (isolation, open) in with_passages(config, ladder(config, rank())) {
+        let folder = if of_others(&isolation) {
             config.limits.tasks.folder.clone()
         } else {
             config.data.join(TASKS_FOLDER).join(CELLS_FOLDER)
         };
         let (program, arguments) = (program.clone(), vec!["launcher".into()]);
         let groups = groups.clone();
-        match Cells::open(cells::Settings { program, arguments, folder, isolation, groups }).await {
+        match Cells::open(cells::Settings { program, arguments, folder, isolation, open, groups }).await {
             Ok(cells) if *cells.isolation() == Isolation::Nothing => {
                 tracing::warn!("tasks can read this node's data and keys: {}", failed.join("; "));
                 return Ok(cells);
             }
             Ok(cells) => {
+                for why in &failed {
+                    tracing::warn!("{why}");
+                }
                 tracing::info!(confinement = %cells.isolation(), "executing tasks");
                 return Ok(cells);
             }
@@ -109,16 +114,65 @@ async fn cells(config: &ValidConfig) -> Result<Cells, String> {
     Err(failed.join("; "))
 }
 
-/// The ways to shut tasks in, the best first.
-fn ladder(config: &ValidConfig, root: bool) -> Vec<Isolation> {
-    let settings = &config.limits.tasks;
+/// Whether tasks run as other users than the node.
+fn of_others(isolation: &Isolation) -> bool {
+    matches!(isolation, Isolation::OwnUsers(_) | Isolation::User { .. })
+}
+
+/// Each way with the Pythons of the node that it opens to other users, where
+/// the system lets it, and then without.
+fn with_passages(config: &ValidConfig, ways: Vec<Isolation>) -> Vec<(Isolation, Vec<PathBuf>)> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let named = std::env::var(python::pool::PROGRAM_VARIABLE).ok();
+    let mut open = passage::pythons(&path, named.as_deref(), &hidden(config));
+    open.truncate(MAX_PASSAGES);
+    let mut all = Vec::new();
+    for way in ways {
+        if of_others(&way) && !open.is_empty() {
+            all.push((way.clone(), open.clone()));
+        }
+        all.push((way, Vec::new()));
+    }
+    all
+}
+
+/// Whom a node runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// The machine's root, whom no fence around files holds: it reaches the disk.
+    Root,
+    /// A root of a part of the machine's users alone.
+    RootOfSome,
+    Other,
+}
+
+fn rank() -> Rank {
+    // "0 0 4294967295": every user here is the same everywhere.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    match (rustix::process::geteuid().is_root(), whole) {
+        (false, _) => Rank::Other,
+        (true, true) => Rank::Root,
+        (true, false) => Rank::RootOfSome,
+    }
+}
+
+/// What tasks must not reach.
+fn hidden(config: &ValidConfig) -> Vec<PathBuf> {
     let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
     let keys = config.surfaces.key_files();
-    let fence = Isolation::Fence(neighbours(&data).into_iter().chain(keys).chain([data]).collect());
-    let mut ways = match (root, settings.user) {
-        (true, Some((uid, gid))) => vec![Isolation::User { uid, gid }],
-        (true, None) => vec![Isolation::OwnUsers(FIRST_UID), fence],
-        (false, _) => vec![fence],
+    neighbours(&data).into_iter().chain(keys).chain([data]).collect()
+}
+
+/// The ways to shut tasks in, the best first.
+fn ladder(config: &ValidConfig, rank: Rank) -> Vec<Isolation> {
+    let settings = &config.limits.tasks;
+    let fence = Isolation::Fence(hidden(config));
+    let mut ways = match (rank, settings.user) {
+        (Rank::Root | Rank::RootOfSome, Some((uid, gid))) => vec![Isolation::User { uid, gid }],
+        (Rank::Root, None) => vec![Isolation::OwnUsers(FIRST_UID)],
+        (Rank::RootOfSome, None) => vec![Isolation::OwnUsers(FIRST_UID), fence],
+        (Rank::Other, _) => vec![fence],
     };
     if settings.unconfined {
         ways.push(Isolation::Nothing);
@@ -147,17 +201,18 @@ fn slots() -> Resources {
 
 /// Where tasks find the other models of this cluster.
 fn environment(
-    redis: SocketAddr,
+    (redis, http): (SocketAddr, SocketAddr),
     doors: &[(String, SocketAddr)],
     isolation: &Isolation,
 ) -> Vec<(String, String)> {
-    let others = matches!(isolation, Isolation::OwnUsers(_) | Isolation::User { .. });
+    let others = of_others(isolation);
     let passed = PASSED_ON
         .iter()
         .filter(|name| !(others && OF_THE_NODES_USER.contains(name)))
         .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
     let others = doors.iter().map(|(name, address)| (variable(name), reached(*address)));
-    passed.chain([(variable("redis"), reached(redis))]).chain(others).collect()
+    let own = [("redis", redis), ("http", http)].map(|(name, at)| (variable(name), reached(at)));
+    passed.chain(own).chain(others).collect()
 }
 
 fn variable(door: &str) -> String {
@@ -184,14 +239,15 @@ mod tests {
             config.validate().expect("valid")
         };
         let default = config("data = '/srv/trine'");
-        let root = ladder(&default, true);
+        let root = ladder(&default, Rank::RootOfSome);
+        assert_eq!(ladder(&default, Rank::Root), [Isolation::OwnUsers(FIRST_UID)]);
         assert_eq!(root[0], Isolation::OwnUsers(FIRST_UID));
-        let fence = ladder(&default, false);
+        let fence = ladder(&default, Rank::Other);
         assert_eq!((fence.len(), &root[1..]), (1, &fence[..]));
         assert!(matches!(&fence[0], Isolation::Fence(hidden) if hidden.contains(&"/srv/trine".into())));
         let one = config("limits.tasks.user = '70000:70001'");
-        assert_eq!(ladder(&one, true), [Isolation::User { uid: 70_000, gid: 70_001 }]);
+        assert_eq!(ladder(&one, Rank::Root), [Isolation::User { uid: 70_000, gid: 70_001 }]);
         let allowed = config("limits.tasks.unsafe = true");
-        assert_eq!(ladder(&allowed, false).last(), Some(&Isolation::Nothing));
+        assert_eq!(ladder(&allowed, Rank::Other).last(), Some(&Isolation::Nothing));
     }
 }
