@@ -38,7 +38,7 @@ def many(system, name, arguments, **more):
     return {"wall": wall, "tasks": len(arguments), "missing": missing}
 
 
-def one_by_one(system, count=500):
+def one_by_one(system, count):
     times = []
     for _ in range(count):
         times.append(timed(lambda: system.call("nothing", None))[0] * 1e3)
@@ -53,33 +53,34 @@ def large(system, prepared):
     return {"wall": wall, "tasks": len(prepared), "missing": missing}
 
 
-def prepare(system, work):
+def prepare(system, work, part):
     """What of a work is not measured."""
     if work == "large":
         noise = os.urandom(1024 * 1024 - 8)
-        return [number.to_bytes(8, "big") + noise for number in range(500)]
+        return [number.to_bytes(8, "big") + noise for number in range(500 // part)]
     if work == "slow":
         return system.workers()[-1]
     return None
 
 
-def perform(system, work, prepared):
+def perform(system, work, prepared, part):
     if work == "empty":
-        return many(system, "nothing", [None] * 10_000)
+        return many(system, "nothing", [None] * (10_000 // part))
     if work == "trip":
-        return one_by_one(system)
+        return one_by_one(system, 500 // part)
     if work == "10ms":
-        return many(system, "wait", [0.01] * 1_000)
+        return many(system, "wait", [0.01] * (1_000 // part))
     if work == "100ms":
-        return many(system, "wait", [0.1] * 1_000)
+        return many(system, "wait", [0.1] * (1_000 // part))
     if work == "large":
         return large(system, prepared)
     if work == "slow":
-        return many(system, "uneven", [(system.name, prepared, SECONDS)] * 600)
+        return many(system, "uneven", [(system.name, prepared, SECONDS)] * (600 // part))
     if work == "killed":
-        return many(system, "wait", [SECONDS] * 600, halfway=system.kill_worker, limit=30.0)
+        return many(system, "wait", [SECONDS] * (600 // part), halfway=system.kill_worker, limit=30.0)
     if work == "submit":
-        return {"wall": system.submit(200_000, 4_096), "tasks": 200_000, "missing": 0}
+        tasks = 200_000 // part
+        return {"wall": system.submit(tasks, 4_096), "tasks": tasks, "missing": 0}
     if work == "idle":
         time.sleep(4)
         return {"wall": 4.0, "tasks": 1, "missing": 0}
@@ -96,6 +97,7 @@ def main():
     parser.add_argument("--address")
     parser.add_argument("--token")
     parser.add_argument("--victim", type=int)
+    parser.add_argument("--part", type=int, default=1, help="one part in so many of each work")
     options = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     answers = os.fdopen(os.dup(1), "w")
@@ -120,10 +122,10 @@ def main():
         work = line.strip()
         signal.alarm(LIMIT)
         try:
-            prepared = prepare(system, work)
+            prepared = prepare(system, work, options.part)
             say({"ready": work})
             sys.stdin.readline()
-            say(perform(system, work, prepared))
+            say(perform(system, work, prepared, options.part))
         except Exception as error:
             say({"error": repr(error)})
         finally:

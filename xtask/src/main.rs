@@ -61,6 +61,9 @@ enum Command {
         /// Of `compute` only works whose name holds this word.
         #[arg(long)]
         only: Option<String>,
+        /// Of `compute` a fifth of each work: shows that all run, writes no page.
+        #[arg(long)]
+        brief: bool,
     },
     /// Prints PASS, FAIL or NOT RUN with its figure for each promise of a topic.
     Accept {
@@ -101,8 +104,9 @@ fn main() -> ExitCode {
         Command::Test { parts } => parts::run(&parts),
         Command::Check => check::check(),
         Command::Bench { topic, .. } if topic == "peers" => told(&bench::peers::peers()),
-        Command::Bench { topic, only } if topic == "compute" => {
-            told(&bench::compute::compute(only.as_deref()))
+        Command::Bench { topic, only, brief } if topic == "compute" => {
+            let part = if brief { bench::compute::Part::Fifth } else { bench::compute::Part::Whole };
+            told(&bench::compute::compute(only.as_deref(), part))
         }
         Command::Bench { .. } => told(&bench::database()),
         Command::Accept { topic, only, long } => accept::accept(&topic, only.as_deref(), long),

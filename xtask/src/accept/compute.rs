@@ -6,6 +6,7 @@
 //! | [`suites`] | others' suites: `concurrent.futures`, joblib, scikit-learn, dask |
 //! | [`faults`] | kill, pause and cut at every state of a task; simulated and planted |
 //! | [`speed`] | side by side with Ray, Dask, Celery, pools, parallel and xargs |
+//! | [`memory`] | of client and nodes while many tasks are submitted |
 //! | [`plan`] | predictions, simulated and real; backups |
 //! | [`abuse`] | tasks and inputs that go wrong: a clear error, others unaffected |
 //! | [`isolation`] | what a task cannot read, limits, its token |
@@ -22,16 +23,18 @@ mod abuse;
 mod engines;
 mod faults;
 mod isolation;
+mod memory;
 mod plan;
 mod speed;
 mod suites;
 mod words;
 
 /// The topics in the order in which they are printed.
-pub(super) const COMPUTE: [&[Experiment]; 8] = [
+pub(super) const COMPUTE: [&[Experiment]; 9] = [
     suites::EXPERIMENTS,
     faults::EXPERIMENTS,
     speed::EXPERIMENTS,
+    memory::EXPERIMENTS,
     plan::EXPERIMENTS,
     abuse::EXPERIMENTS,
     isolation::EXPERIMENTS,

@@ -20,10 +20,11 @@ mod nodes;
 mod systems;
 mod works;
 
+pub(crate) use cost::own_memory_mb;
 pub(crate) use nodes::Nodes;
 pub(crate) use systems::System;
 use systems::{Loaded, Packages};
-pub(crate) use works::{Figure, Work};
+pub(crate) use works::{Figure, Part, Work};
 
 /// Where the table goes.
 const PAGE: &str = "docs/bench/compute.md";
@@ -32,7 +33,7 @@ const PAGE: &str = "docs/bench/compute.md";
 pub(crate) type Measured = BTreeMap<(Work, System), Result<Figure, String>>;
 
 /// Measures the works whose name holds `only`, one system after the other.
-pub(crate) fn measure(only: Option<&str>) -> Result<(Measured, String), Trouble> {
+pub(crate) fn measure(only: Option<&str>, part: Part) -> Result<(Measured, String), Trouble> {
     let trine = installed()?;
     let packages = Packages::open()?;
     let wanted = |work: &Work| only.is_none_or(|word| work.key().contains(word));
@@ -44,7 +45,7 @@ pub(crate) fn measure(only: Option<&str>) -> Result<(Measured, String), Trouble>
             continue;
         }
         eprintln!("{}: start", system.title());
-        if let Err(why) = one(&packages, (system, &trine), &works, &mut measured) {
+        if let Err(why) = one(&packages, (system, &trine), (&works, part), &mut measured) {
             eprintln!("    {why}");
             for work in works {
                 measured.entry((work, system)).or_insert_with(|| Err(why.clone()));
@@ -54,7 +55,7 @@ pub(crate) fn measure(only: Option<&str>) -> Result<(Measured, String), Trouble>
     if works.contains(&Work::Processes) {
         for system in [System::Parallel, System::Xargs] {
             eprintln!("{}: processes", system.title());
-            measured.insert((Work::Processes, system), systems::processes(system, None, &trine));
+            measured.insert((Work::Processes, system), systems::processes(system, None, &trine, part));
         }
     }
     Ok((measured, packages.versions()))
@@ -64,7 +65,7 @@ pub(crate) fn measure(only: Option<&str>) -> Result<(Measured, String), Trouble>
 fn one(
     packages: &Packages,
     (system, trine): (System, &Path),
-    works: &[Work],
+    (works, part): (&[Work], Part),
     measured: &mut Measured,
 ) -> Result<(), String> {
     packages.install(system)?;
@@ -72,11 +73,11 @@ fn one(
         System::Trine => Some(Nodes::start(trine, 3).map_err(|trouble| trouble.to_string())?),
         _ => None,
     };
-    let mut loaded = Loaded::start(packages, system, nodes.as_ref())?;
+    let mut loaded = Loaded::start(packages, system, nodes.as_ref(), part)?;
     for &work in works {
         eprintln!("{}: {}", system.title(), work.key());
         let figure = match work {
-            Work::Processes => systems::processes(system, nodes.as_ref(), trine),
+            Work::Processes => systems::processes(system, nodes.as_ref(), trine, part),
             _ => loaded.perform(work),
         };
         eprintln!("    {figure:?}");
@@ -86,12 +87,15 @@ fn one(
 }
 
 /// Measures, prints the tables and writes the page, if all works were measured.
-pub(crate) fn compute(only: Option<&str>) -> Result<(), Trouble> {
+pub(crate) fn compute(only: Option<&str>, part: Part) -> Result<(), Trouble> {
     let busy = load_average();
-    let (measured, versions) = measure(only)?;
+    let (measured, versions) = measure(only, part)?;
     let page = page(&measured, &versions, &busy);
+    if part != Part::Whole {
+        println!("A fifth of each work, whatever its title says:\n");
+    }
     println!("{page}");
-    if only.is_some() {
+    if only.is_some() || part != Part::Whole {
         eprintln!("not all works were measured: {PAGE} stays as it is");
         return Ok(());
     }
@@ -155,13 +159,10 @@ fn section(work: Work, measured: &Measured, page: &mut String) {
             _ => {
                 let memory =
                     if figure.peak_mb > 0.0 { format!("{:.0}", figure.peak_mb) } else { String::new() };
-                format!(
-                    "{:.2} | {:.0} | {:.3} | {memory} | {}",
-                    figure.wall,
-                    figure.rate(),
-                    figure.cpu_ms(),
-                    figure.missing
-                )
+                // What a killed process has used is not to be had.
+                let cpu =
+                    if work == Work::Killed { String::new() } else { format!("{:.3}", figure.cpu_ms()) };
+                format!("{:.2} | {:.0} | {cpu} | {memory} | {}", figure.wall, figure.rate(), figure.missing)
             }
         };
         let _ = writeln!(page, "| {} | {cells} | {ratio} |", system.title());

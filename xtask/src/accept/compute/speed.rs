@@ -2,7 +2,7 @@
 
 use super::short;
 use crate::accept::{Experiment, Line};
-use crate::bench::compute::{Figure, Measured, System, Work, measure};
+use crate::bench::compute::{Figure, Measured, Part, System, Work, measure};
 use crate::command::Trouble;
 
 pub(super) const EXPERIMENTS: &[Experiment] = &[short("speed", thresholds)];
@@ -22,7 +22,7 @@ const IDLE_MB: f64 = 40.0;
 
 /// One line for each promise, from one run of the bench.
 fn thresholds() -> Result<Vec<Line>, Trouble> {
-    Ok(judged(&measure(None)?.0))
+    Ok(judged(&measure(None, Part::Whole)?.0))
 }
 
 fn judged(measured: &Measured) -> Vec<Line> {

@@ -72,7 +72,7 @@ pub(super) fn memory_mb(roots: &[u32]) -> f64 {
 }
 
 /// The memory of these processes alone, in MB.
-pub(super) fn own_memory_mb(pids: &[u32]) -> f64 {
+pub(crate) fn own_memory_mb(pids: &[u32]) -> f64 {
     mb(pids.iter().filter_map(|pid| proportional_kib(*pid)).sum())
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cost;
 use super::nodes::Nodes;
-use super::works::{Figure, Work};
+use super::works::{Figure, Part, Work};
 use crate::command::{Trouble, command, root, run, target};
 
 /// Pause between two looks at the memory.
@@ -125,9 +125,15 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Starts a system, or its client.
-    pub(super) fn start(packages: &Packages, system: System, nodes: Option<&Nodes>) -> Result<Self, String> {
+    pub(super) fn start(
+        packages: &Packages,
+        system: System,
+        nodes: Option<&Nodes>,
+        part: Part,
+    ) -> Result<Self, String> {
         let mut start = Command::new(&packages.python);
         start.arg(root().join("xtask/compute-load/load.py")).arg(system.name().0);
+        start.arg("--part").arg(part.divisor().to_string());
         let others = nodes.map(Nodes::pids).unwrap_or_default();
         if let Some(nodes) = nodes {
             let [first, .., last] = nodes.all.as_slice() else { return Err("too few nodes".to_owned()) };
@@ -210,8 +216,13 @@ impl Drop for Loaded {
 }
 
 /// 2,000 times `true`, by one of the programs that do that.
-pub(super) fn processes(system: System, nodes: Option<&Nodes>, trine: &Path) -> Result<Figure, String> {
-    let count = Work::Processes.tasks();
+pub(super) fn processes(
+    system: System,
+    nodes: Option<&Nodes>,
+    trine: &Path,
+    part: Part,
+) -> Result<Figure, String> {
+    let count = Work::Processes.tasks(part);
     let run_it = match (system, nodes.and_then(|nodes| nodes.all.first())) {
         (System::Trine, Some(node)) => {
             format!("{} run --data {} -j 2 -- true '{{}}'", trine.display(), node.data.display())

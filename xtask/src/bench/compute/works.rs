@@ -66,8 +66,8 @@ impl Work {
     }
 
     /// How many tasks it has, where that is not the load program's to say.
-    pub(super) fn tasks(self) -> u64 {
-        if self == Self::Processes { 2_000 } else { 1 }
+    pub(super) fn tasks(self, part: Part) -> u64 {
+        if self == Self::Processes { 2_000 / part.divisor() } else { 1 }
     }
 
     /// Who does it.
@@ -77,6 +77,22 @@ impl Work {
             // The others have nothing that is durable when it is submitted.
             Self::Submit => system == System::Trine,
             _ => System::PYTHON.contains(&system),
+        }
+    }
+}
+
+/// How much of each work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Whole,
+    Fifth,
+}
+
+impl Part {
+    pub(super) fn divisor(self) -> u64 {
+        match self {
+            Self::Whole => 1,
+            Self::Fifth => 5,
         }
     }
 }
