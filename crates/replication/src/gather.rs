@@ -12,8 +12,10 @@ use tokio::time::Instant;
 const FEW: usize = 8;
 /// More than this do not make a round cheaper by command.
 const ENOUGH: usize = 512;
-/// The wait is at most this long, and at most half of the last round.
+/// The wait is at most this long, and at most this part of the last round.
+/// Timers end at the next millisecond: it is longer than it seems.
 const MOST: Duration = Duration::from_millis(2);
+const PART: u32 = 4;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ impl Gather {
             // Some clients take their time.
             self.wanted = (hand - hand / 8).min(ENOUGH);
             let round = now.saturating_duration_since(left);
-            self.until = Some(now + (round / 2).min(MOST));
+            self.until = Some(now + (round / PART).min(MOST));
         }
     }
 
@@ -79,12 +81,12 @@ mod tests {
     #[test]
     fn many_wait_for_as_many_as_were_in_hand_but_not_for_long() {
         let (mut gather, now) = after_a_round(60, 20);
-        assert_eq!(gather.wait(now, 20), Some((now + ROUND / 2, 50)));
-        assert_eq!(gather.wait(now, 69), Some((now + ROUND / 2, 1)));
+        assert_eq!(gather.wait(now, 20), Some((now + ROUND / PART, 50)));
+        assert_eq!(gather.wait(now, 69), Some((now + ROUND / PART, 1)));
         assert_eq!(gather.wait(now, 70), None);
         assert_eq!(gather.wait(now, 0), None, "it waited once");
         let (mut gather, now) = after_a_round(60, 20);
-        assert_eq!(gather.wait(now + ROUND / 2, 20), None, "its time is over");
+        assert_eq!(gather.wait(now + ROUND / PART, 20), None, "its time is over");
     }
 
     #[test]
