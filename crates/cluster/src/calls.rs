@@ -2,6 +2,7 @@
 //! sign a certificate, keep the issuing key, report replicas, recover a group.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use trine_transport::Service;
@@ -12,6 +13,10 @@ use crate::status::ReplicaReport;
 
 /// The service under which a node answers these calls.
 pub const SERVICE: Service = Service(0x20);
+
+/// How long others have to hear of something before they are told to the user
+/// as not knowing it (1 s): several elections, and short for who waits.
+pub const KNOWN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A question to another node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,6 +55,12 @@ pub enum Ask {
         /// Who is lost.
         lost: BTreeSet<NodeNumber>,
     },
+    /// Say yes once you know `meta` as far as this, or no after
+    /// [`KNOWN_LIMIT`].
+    Known {
+        /// A revision of `meta`.
+        revision: u64,
+    },
 }
 
 /// The answer to an [`Ask`].
@@ -63,7 +74,7 @@ pub enum Told {
         boot: BootId,
     },
     /// It may, as far as the asked node knows; it keeps the key; it has
-    /// recovered the group.
+    /// recovered the group; it knows that much.
     Yes,
     /// To [`Ask::MayStart`]: it must stop.
     MustStop(StartRefused),

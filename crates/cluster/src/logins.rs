@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use trine_types::Rights;
+use futures::future::join_all;
+use tokio::time::timeout;
+use trine_types::{NodeNumber, Rights};
 
+use crate::calls::{Ask, KNOWN_LIMIT, Told};
 use crate::command::{Answer, Command, Refusal};
 use crate::error::ClusterError;
 use crate::handle::Cluster;
@@ -21,12 +24,30 @@ pub struct IssuedToken {
 }
 
 impl Cluster {
-    /// Adds a user.
+    /// Adds a user, and waits until the other nodes know it: from then on none
+    /// of them lets anybody in without a login. The result names those that
+    /// did not say so within [`KNOWN_LIMIT`].
     ///
     /// # Errors
     /// [`ClusterError`]; a refusal says what is wrong.
-    pub async fn add_user(&self, name: &str, spec: UserSpec) -> Result<(), ClusterError> {
-        self.put_user(name, spec, Based::New, false).await
+    pub async fn add_user(&self, name: &str, spec: UserSpec) -> Result<Vec<NodeNumber>, ClusterError> {
+        self.put_user(name, spec, Based::New, false).await?;
+        Ok(self.behind().await)
+    }
+
+    /// Which nodes do not know, after [`KNOWN_LIMIT`], what was acknowledged
+    /// before this call.
+    async fn behind(&self) -> Vec<NodeNumber> {
+        let Ok(Ok(meta)) = timeout(KNOWN_LIMIT, self.caught_up()).await else {
+            return self.context().meta().nodes.keys().copied().collect();
+        };
+        let ask = Ask::Known { revision: meta.revision() };
+        let others = meta.nodes.values().filter(|node| node.number != self.number());
+        let answers = others.map(|node| async {
+            let answer = self.context().ask_within(node.id, &ask, KNOWN_LIMIT).await;
+            (!matches!(answer, Ok(Told::Yes))).then_some(node.number)
+        });
+        join_all(answers).await.into_iter().flatten().collect()
     }
 
     /// Makes the user, as it was seen in `row`, another. With `cut`, its

@@ -439,7 +439,7 @@ impl Agent {
                     self.stop(StartRefused::NotANode(context.number).into());
                 }
             }
-            Ask::Who | Ask::MayStart { .. } | Ask::Replicas => {
+            Ask::Who | Ask::MayStart { .. } | Ask::Replicas | Ask::Known { .. } => {
                 jobs::tell(reply, Told::No("answered at the door".to_owned()));
             }
         }

@@ -12,6 +12,7 @@ use trine_types::NodeNumber;
 use self::world::{By, LIMIT, Machinery, World, within};
 use crate::error::{ClusterError, Fatal};
 use crate::nodes::StartRefused;
+use crate::users::UserSpec;
 
 #[tokio::test(start_paused = true)]
 async fn one_two_three_nodes_grow_by_themselves() {
@@ -183,4 +184,23 @@ async fn what_is_left_goes_on_after_a_lost_majority() {
     within("one node is left", nodes[0].cluster.settled(1)).await;
     assert_eq!(nodes[0].read(0).await, "kept");
     assert_eq!(nodes[0].cluster.nodes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_is_known_everywhere_once_added_or_it_is_said_where_not() {
+    let world = World::new();
+    let mut nodes = world.cluster(3, 2).await;
+    let spec = || UserSpec { enabled: true, open: true, ..UserSpec::default() };
+    for (node, name) in nodes.iter().zip(["ann", "bob", "eve"]) {
+        let behind = within("a user", node.cluster.add_user(name, spec())).await.expect("added");
+        assert_eq!(behind, []);
+        for other in &nodes {
+            assert!(other.cluster.meta().borrow().users.contains_key(name), "{}", other.number());
+        }
+    }
+    let third = nodes.pop().expect("three");
+    world.net.isolate(third.endpoint.local());
+    let behind = within("a user more", nodes[0].cluster.add_user("joe", spec())).await.expect("added");
+    assert_eq!(behind, [third.number()]);
+    assert!(!third.cluster.meta().borrow().users.contains_key("joe"));
 }

@@ -36,8 +36,9 @@ pub(crate) async fn answer(
             if spec.passwords.is_empty() && spec.nkeys.is_empty() && !spec.open {
                 return Err(invalid("a user needs a password, an nkey, or to be told that it needs none"));
             }
-            done(cluster.add_user(&name, spec.clone()).await)?;
-            Ok(Answer::Users(vec![fresh(&name, &spec)]))
+            let behind = cluster.add_user(&name, spec.clone()).await.map_err(|error| refusal(&error))?;
+            let unknown_at = behind.into_iter().map(|node| node.0).collect();
+            Ok(Answer::Users(vec![UserReport { unknown_at, ..fresh(&name, &spec) }]))
         }
         Request::RotateUser { name, proofs, rules } => {
             let row = find(cluster, &name)?;
@@ -164,6 +165,7 @@ fn user(name: &str, row: &UserRow) -> UserReport {
         rules: shown(&row.spec.rights),
         added_ms: row.added_ms,
         changed_ms: row.changed_ms,
+        unknown_at: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use trine_transport::{CallRefused, Handler};
 use trine_types::NodeId;
 
 use super::Event;
-use crate::calls::{Ask, Told};
+use crate::calls::{Ask, KNOWN_LIMIT, Told};
 use crate::codec;
 use crate::context::Context;
 use crate::directory::StartCount;
@@ -40,6 +40,9 @@ impl Handler for Door {
                 let start = StartCount { incarnation, boot };
                 async move { Ok(codec::encode(&may_start(&context, number, from, start).await)) }.boxed()
             }
+            Ask::Known { revision } => {
+                async move { Ok(codec::encode(&known(&context, revision).await)) }.boxed()
+            }
             ask => {
                 let (reply, answer) = oneshot::channel();
                 let sent = self.events.try_send(Event::Asked { from, ask, reply });
@@ -60,6 +63,16 @@ fn told(told: &Told) -> BoxFuture<'static, Result<Bytes, CallRefused>> {
 
 fn process(start: StartCount) -> Told {
     Told::Process { incarnation: start.incarnation, boot: start.boot }
+}
+
+/// Waits until this node knows `meta` as far as `revision`.
+async fn known(context: &Context, revision: u64) -> Told {
+    let mut meta = context.meta.clone();
+    let known = meta.wait_for(|meta| meta.revision() >= revision);
+    match tokio::time::timeout(KNOWN_LIMIT, known).await {
+        Ok(Ok(_)) => Told::Yes,
+        _ => Told::No("it does not know that yet".to_owned()),
+    }
 }
 
 /// Whether a process may go on as node `number`, as far as is known here.

@@ -37,7 +37,7 @@ impl RedisAccounts {
         }
         spec.open = account.nopass;
         let put = match &row {
-            None => cluster.add_user(&name, spec).await,
+            None => cluster.add_user(&name, spec).await.map(drop),
             Some(row) => cluster.change_user(&name, row, spec, false).await,
         };
         put.map_err(|error| refusal(&error))

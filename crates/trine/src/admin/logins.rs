@@ -56,6 +56,10 @@ pub struct UserReport {
     pub added_ms: u64,
     /// State time of its last change.
     pub changed_ms: u64,
+    /// Numbers of nodes that did not say in time that they know of its
+    /// addition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_at: Vec<u64>,
 }
 
 /// A token, without its secret.

@@ -26,6 +26,14 @@ pub(super) async fn user(command: UserCommand, json: bool) -> Result<(), Failure
             let added = users(ask(&args.node, request).await?)?;
             print(json, &added, |added| format!("added {}\n", names(added)))?;
             eprintln!("from now on every connection must log in, on loopback too");
+            let behind: Vec<_> =
+                added.iter().flat_map(|user| &user.unknown_at).map(|n| format!("n{n}")).collect();
+            if !behind.is_empty() {
+                eprintln!(
+                    "not said yet by {}: who connects there may need no login until it hears of the first user",
+                    behind.join(", ")
+                );
+            }
             Ok(())
         }
         UserCommand::Ls(node) => {
