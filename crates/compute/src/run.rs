@@ -13,6 +13,7 @@ pub mod cells;
 mod disk;
 mod door;
 mod keeper;
+mod lease;
 mod master;
 pub mod process;
 pub mod shelf;

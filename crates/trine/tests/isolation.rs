@@ -92,6 +92,35 @@ async fn a_task_reaches_nothing_of_another() {
 }
 
 #[tokio::test]
+async fn tasks_of_a_stopped_node_end_and_run_again_when_it_goes_on() {
+    for alone in Alone::both().await {
+        let share = alone.share();
+        let at = share.display();
+        let task = format!(
+            "if [ -e {at}/pid ]; then echo again >>{at}/done; echo over; exit; fi; \
+             setsid sleep 1000 & echo $! >{at}/new; mv {at}/new {at}/pid; sleep 1000 #"
+        );
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_trine"));
+        let command = command.arg("run").arg("--data").arg(alone.data()).args([task.as_str(), ":::", "1"]);
+        let command = command.env("SHELL", "/bin/sh").stdin(Stdio::null()).stdout(Stdio::piped());
+        let client = command.kill_on_drop(true).spawn().expect("starts");
+        assert!(local::until(LIMIT, || share.join("pid").exists()).await, "the task runs");
+        let pid = std::fs::read_to_string(share.join("pid")).expect("a number");
+        let pid = rustix::process::Pid::from_raw(pid.trim().parse().expect("a number")).expect("not 0");
+        let lives = || rustix::process::test_kill_process(pid).is_ok();
+        assert!(lives());
+        alone.node.signal(rustix::process::Signal::STOP);
+        assert!(local::until(LIMIT, || !lives()).await, "it runs on beside a node that stands still");
+        alone.node.signal(rustix::process::Signal::CONT);
+        let out = tokio::time::timeout(LIMIT, client.wait_with_output()).await;
+        let out = out.expect("in time").expect("waited for");
+        assert_eq!((text(&out.stdout).as_str(), out.status.code()), ("over\n", Some(0)));
+        assert_eq!(std::fs::read_to_string(share.join("done")).expect("there"), "again\n");
+        alone.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_left_of_a_task_nor_of_a_node() {
     for mut alone in Alone::both().await {
         let share = alone.share();

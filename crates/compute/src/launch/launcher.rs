@@ -3,10 +3,12 @@
 //! is gone, however it went, so is everything here.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -22,8 +24,15 @@ use super::confine::Confinement;
 use super::offspring;
 use super::wire::{self, HEAD_BYTES, News, NotStarted, Order, STREAMS, Setup, Start};
 
-/// How often leave is taken of what a running task has left behind.
-const BURY_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// How often the lease is looked at while a task runs.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+/// Looks at a lease that nobody renews until it has lapsed: [`LET_GO`]. Counted,
+/// so that a time in which this process did not run either is none.
+///
+/// [`LET_GO`]: crate::messages::LET_GO
+const MAX_LOOKS: u32 = 6;
+/// Looks after which leave is taken of what a running task has left behind.
+const BURY_LOOKS: u32 = 4;
 
 /// What a launcher's process does until its node is gone. Its standard input is
 /// the socket to the node.
@@ -33,7 +42,8 @@ const BURY_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 pub fn serve() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut node = Node { socket };
-    let Some((setup, _)) = node.hear::<Setup>()? else { return Ok(()) };
+    let Some((setup, handed)) = node.hear::<Setup>()? else { return Ok(()) };
+    let [lease]: [OwnedFd; 1] = handed.try_into().map_err(|_| io::Error::other("no lease came with it"))?;
     set_child_subreaper(Some(getpid()))?;
     let limited = super::confine::limit(setup.processes).map_err(|error| error.to_string());
     if let Err(why) = limited.and_then(|()| setup.confinement.apply(&setup.folder, &setup.open)) {
@@ -43,7 +53,7 @@ pub fn serve() -> io::Result<()> {
         Confinement::User { uid, alone: true, .. } => Some(uid),
         _ => None,
     };
-    let launcher = Launcher { folder: &setup.folder, alone };
+    let launcher = Launcher { folder: &setup.folder, alone, lease: Lease { number: lease.into() } };
     launcher.tidy();
     node.tell(&News::Ready)?;
     while let Some((order, streams)) = node.hear::<Order>()? {
@@ -96,6 +106,32 @@ struct Launcher<'a> {
     folder: &'a Path,
     /// The user that only this launcher and its tasks are.
     alone: Option<u32>,
+    /// What the node renews as long as it runs.
+    lease: Lease,
+}
+
+struct Lease {
+    number: File,
+}
+
+impl Lease {
+    /// What the node wrote last; the same as before if it cannot be read.
+    fn read(&self) -> [u8; 8] {
+        let mut number = [0; 8];
+        // An error: nobody renews it.
+        let _ = self.number.read_at(&mut number, 0);
+        number
+    }
+}
+
+/// Why a process is at its end, or must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Own,
+    Asked,
+    Lapsed,
+    /// The node is gone.
+    Gone,
 }
 
 impl Launcher<'_> {
@@ -118,15 +154,16 @@ impl Launcher<'_> {
                 return Ok(true);
             }
         };
-        let watched = watch(&child, node);
+        let end = watch(&child, node, &self.lease);
         // Before its number can be given to another.
         offspring::kill_group(Pid::from_child(&child));
         let status = child.wait()?;
         offspring::end_all(self.alone);
         let clean = std::fs::remove_dir(&own).is_ok();
-        let there = matches!(watched, Ok(true));
+        let there = !matches!(end, Ok(End::Gone) | Err(_));
+        let lapsed = matches!(end, Ok(End::Lapsed));
         if there {
-            node.tell(&News::Ended { status: status.into_raw(), clean })?;
+            node.tell(&News::Ended { status: status.into_raw(), clean, lapsed })?;
         }
         if !clean {
             remove(&own);
@@ -189,20 +226,31 @@ fn may_enter(folder: &Path) -> bool {
     rustix::fs::access(folder, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// Waits until the process ends by itself, or must. False: the node is gone.
-fn watch(child: &Child, node: &mut Node) -> io::Result<bool> {
+/// Waits until the process ends by itself, or must.
+fn watch(child: &Child, node: &mut Node, lease: &Lease) -> io::Result<End> {
+    let (mut seen, mut silent, mut looks) = (lease.read(), 0, 0);
     let end = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     loop {
         let mut both = [PollFd::new(&node.socket, PollFlags::IN), PollFd::new(&end, PollFlags::IN)];
-        let woken = rustix::io::retry_on_intr(|| poll(&mut both, Some(&BURY_EVERY)))?;
+        let woken = rustix::io::retry_on_intr(|| poll(&mut both, Some(&LOOK_EVERY)))?;
         let [asked, ended] = both.map(|one| !one.revents().is_empty());
         if ended {
-            return Ok(true);
+            return Ok(End::Own);
         }
         if asked {
-            return Ok(node.hear::<Order>()?.is_some());
+            return Ok(node.hear::<Order>()?.map_or(End::Gone, |_| End::Asked));
         }
-        if woken == 0 {
+        if woken > 0 {
+            continue;
+        }
+        let now = lease.read();
+        silent = if now == seen { silent + 1 } else { 0 };
+        seen = now;
+        if silent >= MAX_LOOKS {
+            return Ok(End::Lapsed);
+        }
+        looks += 1;
+        if looks % BURY_LOOKS == 0 {
             offspring::bury_except(Pid::from_child(child));
         }
     }

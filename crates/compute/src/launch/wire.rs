@@ -24,7 +24,8 @@ pub const HEAD_BYTES: usize = 4;
 /// Descriptors that come with a start: standard input, output and error.
 pub const STREAMS: usize = 3;
 
-/// The first that a launcher hears.
+/// The first that a launcher hears. The lease under which its tasks run, a
+/// number to read, comes with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// How it shuts itself in.
@@ -77,6 +78,8 @@ pub enum News {
         status: i32,
         /// Whether its directory is gone, too; else [`News::Clean`] follows.
         clean: bool,
+        /// Whether it was killed because the node had not renewed the lease.
+        lapsed: bool,
     },
     /// The directory is gone.
     Clean,

@@ -20,6 +20,7 @@ use crate::launch::place::Isolation;
 use crate::launch::wire::{News, NotStarted, Start};
 use crate::run::Cells;
 use crate::run::cell::Cell;
+use crate::spec::Outcome;
 use crate::tokens::{TOKEN_VARIABLE, TaskToken};
 
 /// What the interpreter runs.
@@ -132,14 +133,17 @@ impl Interpreter {
     /// How one ended that closed its socket; it is killed if it does not.
     ///
     /// # Errors
-    /// The kernel has killed it, for this reason.
-    pub async fn end(mut self) -> Result<Option<ExitStatus>, String> {
+    /// It was killed: by the kernel, or because this node has stood still.
+    pub async fn end(mut self) -> Result<Option<ExitStatus>, Outcome> {
         let news = self.last_news().await;
         if let Some(why) = self.cell.killed() {
-            return Err(why);
+            return Err(Outcome::Killed { reason: why });
         }
-        let Some(News::Ended { status, .. }) = news else { return Ok(None) };
+        let Some(News::Ended { status, lapsed, .. }) = news else { return Ok(None) };
         self.cells.give(self.cell);
+        if lapsed {
+            return Err(Outcome::Lost);
+        }
         Ok(Some(ExitStatus::from_raw(status)))
     }
 

@@ -249,7 +249,7 @@ async fn talk(
 async fn death(interpreter: Interpreter) -> Outcome {
     let status = match interpreter.end().await {
         Ok(status) => status,
-        Err(reason) => return Outcome::Killed { reason },
+        Err(outcome) => return outcome,
     };
     let narrow = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
     match status.map(|status| (status.code(), status.signal())) {

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Pair;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -70,8 +70,9 @@ impl std::fmt::Display for NoCell {
 }
 
 impl Cell {
-    /// Starts a launcher and waits until it is shut in.
-    pub(crate) async fn open(settings: &Settings) -> Result<Self, NoCell> {
+    /// Starts a launcher and waits until it is shut in. It lets tasks run under
+    /// this lease.
+    pub(crate) async fn open(settings: &Settings, lease: BorrowedFd<'_>) -> Result<Self, NoCell> {
         let place = place::claim(&settings.folder, &settings.isolation)?;
         let (near, far) = Pair::pair()?;
         near.set_nonblocking(true)?;
@@ -107,7 +108,7 @@ impl Cell {
         };
         let open = settings.open.clone();
         let setup = Setup { confinement: place.confinement, open, folder: place.folder, processes };
-        cell.channel.write_all(&wire::frame(&setup)).await?;
+        cell.send(&wire::frame(&setup), &[lease]).await?;
         match timeout(OPEN_LIMIT, cell.news()).await {
             Ok(Ok(News::Ready)) => Ok(cell),
             Ok(Ok(News::Unfit(why))) => Err(NoCell::Unfit(why)),
@@ -137,9 +138,13 @@ impl Cell {
         if frame.len() > wire::MAX_FRAME_BYTES {
             return Err(io::Error::other("its arguments and environment are too long"));
         }
-        let sent =
-            self.channel.async_io(Interest::WRITABLE, || send(&self.channel, &frame, &streams)).await?;
-        drop(streams);
+        let borrowed = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
+        self.send(&frame, &borrowed).await
+    }
+
+    async fn send(&mut self, frame: &[u8], handed: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let channel = &self.channel;
+        let sent = channel.async_io(Interest::WRITABLE, || send(channel, frame, handed)).await?;
         self.channel.write_all(&frame[sent..]).await
     }
 
@@ -219,13 +224,11 @@ fn most_processes(confinement: &Confinement) -> u64 {
 }
 
 /// The first bytes of a frame, with the descriptors.
-fn send(channel: &UnixStream, frame: &[u8], streams: &[OwnedFd; STREAMS]) -> io::Result<usize> {
+fn send(channel: &UnixStream, frame: &[u8], handed: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(STREAMS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let [input, output, errors] = streams;
-    let borrowed = [input.as_fd(), output.as_fd(), errors.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
-        return Err(io::Error::other("no room for three descriptors"));
+    if !control.push(SendAncillaryMessage::ScmRights(handed)) {
+        return Err(io::Error::other("no room for its descriptors"));
     }
     Ok(sendmsg(channel, &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL)?)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cell::{Cell, NoCell};
+use super::lease::{Lease, RENEW_EVERY};
 use crate::launch::group::Groups;
 use crate::launch::place::Isolation;
 
@@ -38,6 +39,7 @@ pub struct Settings {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    lease: Lease,
     // A mutex instead of a task that owns them: it is held for a few
     // instructions, never across an await.
     free: Mutex<Vec<(Instant, Cell)>>,
@@ -64,12 +66,16 @@ impl Cells {
     /// # Errors
     /// It does not.
     pub async fn open(settings: Settings) -> Result<Self, Unfit> {
-        let first = Cell::open(&settings).await;
-        let first =
-            first.map_err(|why| Unfit { isolation: settings.isolation.clone(), why: why.to_string() })?;
+        let unfit = |why: &dyn std::fmt::Display| Unfit {
+            isolation: settings.isolation.clone(),
+            why: why.to_string(),
+        };
+        let lease = Lease::new().map_err(|error| unfit(&error))?;
+        let first = Cell::open(&settings, lease.reader()).await.map_err(|why| unfit(&why))?;
         let free = Mutex::new(vec![(Instant::now(), first)]);
-        let cells = Self { inner: Arc::new(Inner { settings, free }) };
+        let cells = Self { inner: Arc::new(Inner { settings, lease, free }) };
         tokio::spawn(sweep(Arc::downgrade(&cells.inner)));
+        tokio::spawn(renew(Arc::downgrade(&cells.inner)));
         Ok(cells)
     }
 
@@ -84,13 +90,13 @@ impl Cells {
         if let Some(cell) = self.free_one() {
             return Ok(cell);
         }
-        Cell::open(&self.inner.settings).await
+        self.inner.open().await
     }
 
     /// In place of a cell that was lost: whoever opens its place next ends what
     /// was left there.
     pub(crate) async fn replace_lost(&self) {
-        match Cell::open(&self.inner.settings).await {
+        match self.inner.open().await {
             Ok(cell) => self.give(cell),
             Err(error) => tracing::warn!(%error, "what a lost task has left behind may still run"),
         }
@@ -125,6 +131,10 @@ impl Cells {
 }
 
 impl Inner {
+    async fn open(&self) -> Result<Cell, NoCell> {
+        Cell::open(&self.settings, self.lease.reader()).await
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(Instant, Cell)>> {
         // Whoever panicked held only a list of cells.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
@@ -140,6 +150,16 @@ async fn sweep(cells: Weak<Inner>) {
         if let Some(groups) = &cells.settings.groups {
             groups.sweep();
         }
+    }
+}
+
+/// Renews the lease of all cells, as long as there are any.
+async fn renew(cells: Weak<Inner>) {
+    for number in 1.. {
+        let Some(cells) = cells.upgrade() else { return };
+        cells.lease.renew(number);
+        drop(cells);
+        tokio::time::sleep(RENEW_EVERY).await;
     }
 }
 

@@ -324,6 +324,8 @@ fn explain(settings: &Settings, task: &Assigned, why: NotStarted) -> String {
 
 fn outcome_of(settings: &Settings, task: &Assigned, news: News) -> Outcome {
     match news {
+        // It runs elsewhere by now, or will again.
+        News::Ended { lapsed: true, .. } => Outcome::Lost,
         News::Ended { status, .. } => of_status(ExitStatus::from_raw(status)),
         News::NotStarted(why) => Outcome::NotStarted { why: explain(settings, task, why) },
         other => Outcome::NotStarted { why: format!("its launcher says {other:?}") },

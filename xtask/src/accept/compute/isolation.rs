@@ -21,6 +21,7 @@ fn isolation() -> Result<Vec<Line>, Trouble> {
             "isolation",
             "nothing_is_left",
         ),
+        ("tasks of a stopped node end, and run again", "isolation", "tasks_of_a_stopped_node_end"),
         ("limits of memory are enforced, and a result says so", "limits", "memory_is_limited"),
         ("a task's token is scoped and expires", "limits", "a_task_has_a_token"),
     ]
