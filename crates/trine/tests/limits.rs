@@ -41,6 +41,12 @@ async fn memory_is_limited_and_the_result_says_so() {
         assert_ne!(out.status.code(), Some(0), "{}", said(&out));
         let clear = if groups { "of memory, and may use 128.0 MiB" } else { "MemoryError" };
         assert!(said(&out).contains(clear), "{}", said(&out));
+        // What is killed is a child; its parent would wait for long.
+        let parent = format!("({hog}) & sleep 0.1; wait; sleep 1000");
+        if groups {
+            let torn = alone.one(&["--memory", "128M"], &parent);
+            assert!(said(&torn).contains(clear), "{}", said(&torn));
+        }
         let fits = alone.one(&["--memory", "800M"], hog);
         assert_eq!(text(&fits.stdout), "419430400\n", "{}", text(&fits.stderr));
         goes_on(&alone);

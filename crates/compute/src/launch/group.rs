@@ -175,12 +175,15 @@ impl Group {
         })
     }
 
+    /// What tells that the kernel has killed something of the task; `None`: it
+    /// kills the whole then, by itself.
+    pub(crate) fn watch(&self) -> Option<Watch> {
+        matches!(self.version, Version::One { .. }).then_some(())?;
+        Some(Watch { events: self.events.try_clone().ok()?, killed: self.killed })
+    }
+
     fn count_killed(&self) -> u64 {
-        let mut text = [0; 512];
-        let read = self.events.read_at(&mut text, 0).unwrap_or(0);
-        let text = String::from_utf8_lossy(&text[..read]);
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+        count_killed(&self.events)
     }
 
     /// Kills everything in it: what the kernel's second version does at once.
@@ -190,6 +193,28 @@ impl Group {
             let _ = fs::write(folder.join("cgroup.kill"), "1");
         }
     }
+}
+
+/// See [`Group::watch`].
+#[derive(Debug)]
+pub(crate) struct Watch {
+    events: File,
+    killed: u64,
+}
+
+impl Watch {
+    pub(crate) fn has_killed(&self) -> bool {
+        count_killed(&self.events) > self.killed
+    }
+}
+
+/// How often the kernel has killed something in a group, for want of memory.
+fn count_killed(events: &File) -> u64 {
+    let mut text = [0; 512];
+    let read = events.read_at(&mut text, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(&text[..read]);
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// A size for people.

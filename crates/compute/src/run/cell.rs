@@ -25,6 +25,9 @@ use crate::launch::{Stamp, place, wire};
 /// How long a launcher may take to shut itself in and tidy up.
 const OPEN_LIMIT: Duration = Duration::from_mins(1);
 
+/// How often the kernel is asked what it has killed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// The allocator of a launcher takes what it needs and no reserve: while a task
 /// starts whose data is limited, so is the launcher's.
 const FRUGAL: [(&str, &str); 1] = [("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
@@ -146,6 +149,18 @@ impl Cell {
         let channel = &self.channel;
         let sent = channel.async_io(Interest::WRITABLE, || send(channel, frame, handed)).await?;
         self.channel.write_all(&frame[sent..]).await
+    }
+
+    /// Waits until the kernel has killed a process of the task, but not all of
+    /// it.
+    pub(crate) fn torn(&self) -> impl Future<Output = ()> + Send + 'static {
+        let watch = self.group.as_ref().and_then(Group::watch);
+        async move {
+            let Some(watch) = watch else { return std::future::pending().await };
+            while !watch.has_killed() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
     }
 
     /// Why the kernel has killed something of the task, if it has.

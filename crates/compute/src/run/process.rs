@@ -206,6 +206,7 @@ async fn execute(
         Ok(begun) => begun,
         Err(why) => return not_started(why),
     };
+    let torn = cell.torn();
     let fed = feed(ours.input, input.unwrap_or_default());
     let (flooded, mut flood) = watch::channel(false);
     let mut stdout = Collected::new(settings.shelf.clone(), &flooded);
@@ -226,6 +227,8 @@ async fn execute(
                 reason: format!("it printed more than {MAX_OUTPUT_BYTES} bytes"),
             },
             why = disk::filled(own) => Outcome::Killed { reason: why },
+            // What is left of it could wait for what is gone.
+            () = torn => Outcome::Killed { reason: "it had no more memory".into() },
             news = cell.news() => return (cell, Ok(news)),
         };
         let killed = async {
@@ -243,7 +246,7 @@ async fn execute(
         Ok(Err(error)) => {
             (of_kernel.unwrap_or_else(|| Outcome::Killed { reason: cells::lost(&error) }), false)
         }
-        Err((outcome, over)) => (outcome, over),
+        Err((outcome, over)) => (of_kernel.unwrap_or(outcome), over),
     };
     if reusable {
         settings.cells.give(cell);
