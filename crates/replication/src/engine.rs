@@ -12,6 +12,7 @@ use trine_types::NodeId;
 
 use crate::session::Outcome;
 
+pub(crate) mod acks;
 pub(crate) mod entry;
 pub(crate) mod log;
 pub(crate) mod network;

@@ -10,6 +10,7 @@ use openraft::errors::RaftError;
 use trine_types::{GroupId, NodeId, NodeNumber};
 
 use crate::apply::ApplyCore;
+use crate::engine::acks::Acks;
 use crate::engine::log::{LogStore, durable};
 use crate::engine::network::Network;
 use crate::engine::options::options;
@@ -74,12 +75,14 @@ pub(crate) async fn open(
         node.replicas.clone(),
         node.workers.clone(),
     );
+    let acks = Arc::new(Acks::default());
     let network = Network {
         endpoint: node.endpoint.clone(),
         group,
         workers: node.workers.clone(),
         config: node.config.clone(),
         serial: node.serial.clone(),
+        acks: acks.clone(),
     };
     let config = options(group, node.number, &node.config).map_err(|error| storage(&error))?;
     let raft = Raft::new(node.number.0, Arc::new(config), network, LogStore::new(log.clone()), state)
@@ -90,6 +93,7 @@ pub(crate) async fn open(
         replica,
         machine,
         log,
+        acks,
         parked: AtomicBool::new(false),
         handed_over: AtomicU64::new(0),
         streams: std::sync::Mutex::default(),

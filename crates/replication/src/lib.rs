@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`handle`] | [`Replication`], what other rooms hold |
 //! | [`machine`] | [`Machine`], what other rooms bring |
-//! | `batch`, `session`, `link`, `frames`, `gather`, `pulse` | the rules, pure, and their bytes |
+//! | `batch`, `session`, `link`, `frames`, `gather`, `pulse`, `proof` | the rules, pure, and their bytes |
 //! | `apply`, `replica` | entries into rows; which rows count |
 //! | `engine` | openraft behind one adapter |
 //! | `node`, `groups` | what tasks share; opening and closing replicas |
@@ -41,6 +41,7 @@ mod link;
 pub mod machine;
 mod node;
 pub mod planted;
+mod proof;
 mod pulse;
 mod replica;
 mod run;

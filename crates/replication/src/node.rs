@@ -14,6 +14,7 @@ use trine_transport::Endpoint;
 use trine_types::{Clock, Entropy, GroupId, Incarnation, NodeId, NodeNumber};
 
 use crate::config::{Config, ValidConfig};
+use crate::engine::acks::{Acks, Question};
 use crate::engine::{Raft, Types};
 use crate::machine::Machine;
 use crate::replica::{Replica, Replicas};
@@ -61,6 +62,8 @@ pub(crate) struct Local {
     pub(crate) replica: Arc<Replica>,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) log: GroupLog,
+    /// What its voters answered, when it leads.
+    pub(crate) acks: Arc<Acks>,
     /// Whether its ticker is off.
     pub(crate) parked: AtomicBool,
     /// The term in which it leads and has asked another to take over; 0: none.
@@ -107,6 +110,19 @@ impl Local {
         let term = metrics.vote.leader_id.term;
         let leads = metrics.current_leader == Some(me.0);
         (leads && self.handed_over.load(Ordering::Relaxed) != term).then_some(term)
+    }
+
+    /// What proves to a read that begins now that this node leads.
+    pub(crate) fn question(&self) -> Question {
+        let began = self.acks.turn();
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        Question {
+            me: metrics.id,
+            term: metrics.vote.leader_id.term,
+            began,
+            voters: metrics.membership_config.get_joint_config().clone(),
+        }
     }
 
     /// The key of a member.

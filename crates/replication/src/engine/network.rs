@@ -19,8 +19,8 @@ use futures::{FutureExt, Stream, StreamExt};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -28,12 +28,14 @@ use trine_storage::Workers;
 use trine_transport::{Call, Endpoint, Lane, Service};
 use trine_types::{GroupId, NodeId};
 
+use super::acks::Acks;
 use super::snapshot::{SnapshotData, next_chunk};
 use super::wire::{
     AppendFrame, AppendReply, ChunkHead, ControlReply, ControlRequest, decode_reply, encode_chunk, encode_for,
 };
 use super::{Member, Types, Vote};
 use crate::config::ValidConfig;
+use crate::proof::Turn;
 
 pub(crate) const CONTROL: Service = Service(0x01);
 pub(crate) const APPEND: Service = Service(0x02);
@@ -59,11 +61,14 @@ pub(crate) struct Network {
     pub(crate) config: Arc<ValidConfig>,
     /// Numbers streams and transfers; starts at the incarnation times 2^32.
     pub(crate) serial: Arc<AtomicU64>,
+    /// Who answered what.
+    pub(crate) acks: Arc<Acks>,
 }
 
 /// A way to one peer.
 pub(crate) struct Peer {
     network: Network,
+    number: u64,
     key: NodeId,
     /// Heartbeats are single messages on the control lane.
     for_heartbeats: bool,
@@ -72,12 +77,12 @@ pub(crate) struct Peer {
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, _target: u64, node: &Member) -> Peer {
-        Peer { network: self.clone(), key: node.key, for_heartbeats: false }
+    async fn new_client(&mut self, number: u64, node: &Member) -> Peer {
+        Peer { network: self.clone(), number, key: node.key, for_heartbeats: false }
     }
 
-    async fn new_heartbeat_client(&mut self, _target: u64, node: &Member) -> Peer {
-        Peer { network: self.clone(), key: node.key, for_heartbeats: true }
+    async fn new_heartbeat_client(&mut self, number: u64, node: &Member) -> Peer {
+        Peer { network: self.clone(), number, key: node.key, for_heartbeats: true }
     }
 }
 
@@ -155,11 +160,17 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<Types>> {
+        let (term, sent) = (rpc.vote.leader_id.term, self.network.acks.turn());
         let frame = self.frame(0, rpc).map_err(|error| unreachable_because(&error))?;
-        match self.control(&ControlRequest::Heartbeat(frame.to_vec()), &option).await? {
-            ControlReply::Heartbeat(response) => Ok(response),
-            _ => Err(unexpected()),
+        let ControlReply::Heartbeat(response) =
+            self.control(&ControlRequest::Heartbeat(frame.to_vec()), &option).await?
+        else {
+            return Err(unexpected());
+        };
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            self.network.acks.answered(self.number, term, sent);
         }
+        Ok(response)
     }
 
     fn stream_append<S>(
@@ -237,7 +248,7 @@ struct AppendStream<'s, S> {
     stream: u64,
     /// `None` once it ended.
     input: Option<S>,
-    calls: VecDeque<Call>,
+    calls: VecDeque<Sent>,
     /// Whether something was sent.
     begun: bool,
     /// A message without entries that need not leave yet. openraft takes an
@@ -245,6 +256,13 @@ struct AppendStream<'s, S> {
     held: Option<Held>,
     /// Wakes the stream when `held` has waited long enough, or before.
     patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// A message on its way, or its answer.
+struct Sent {
+    call: Call,
+    term: u64,
+    turn: Turn,
 }
 
 struct Held {
@@ -304,10 +322,12 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> AppendStream<'_, S> 
     /// The deadline is long: an append may be large, and a dead peer breaks the
     /// connection sooner.
     fn send(&mut self, request: AppendEntriesRequest<Types>) -> io::Result<()> {
-        let body = self.peer.frame(self.stream, request)?;
         let network = &self.peer.network;
+        let (term, turn) = (request.vote.leader_id.term, network.acks.turn());
+        let body = self.peer.frame(self.stream, request)?;
         let deadline = network.config.append_deadline.max(Duration::from_millis(1));
-        self.calls.push_back(network.endpoint.call(self.peer.key, Lane::Log, APPEND, body, deadline));
+        let call = network.endpoint.call(self.peer.key, Lane::Log, APPEND, body, deadline);
+        self.calls.push_back(Sent { call, term, turn });
         self.begun = true;
         Ok(())
     }
@@ -327,9 +347,10 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for AppendStr
         if let Err(error) = self.fill(cx) {
             return Poll::Ready(Some(Err(self.fail(&error))));
         }
-        let Some(call) = self.calls.front_mut() else {
+        let Some(Sent { call, term, turn }) = self.calls.front_mut() else {
             return if self.input.is_none() { Poll::Ready(None) } else { Poll::Pending };
         };
+        let (term, turn) = (*term, *turn);
         let answer = match Pin::new(call).poll(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(answer) => answer,
@@ -340,6 +361,9 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Stream for AppendStr
             Ok(bytes) => match decode_reply::<AppendReply>(&bytes) {
                 Err(error) => Err(self.fail(&error)),
                 Ok(AppendReply(result)) => {
+                    if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                        self.peer.network.acks.answered(self.peer.number, term, turn);
+                    }
                     if result.is_err() {
                         self.input = None;
                         self.held = None;

@@ -13,8 +13,9 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use openraft::ReadPolicy;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use trine_transport::{CallError, Lane};
+use trine_types::limits::ELECTION_TIMEOUT_MAX;
 use trine_types::{GroupId, NodeNumber};
 
 use super::door::{Arrival, Came, Inbox};
@@ -297,12 +298,16 @@ fn answered_there(asks: Vec<Ask>, asked: NodeNumber, answer: Result<Bytes, CallE
 
 /// Confirms that this node still leads and that its state is as new as any
 /// acknowledgement. `false`: it does not lead (or has no quorum).
-async fn confirm(local: &Local) -> bool {
+async fn confirm(local: &Local, patience: Duration) -> bool {
     if planted::active(planted::READ_WITHOUT_QUORUM) {
         return true;
     }
+    let question = local.question();
     match local.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
         Ok(linearizer) => {
+            if timeout(patience, local.acks.proven(&question)).await.is_err() {
+                return false;
+            }
             let mut applied = local.replica.watch_applied();
             let index = linearizer.read_log_id().index();
             let reached = |row: &AppliedRow| row.last.is_some_and(|last| last.index >= index);
@@ -334,7 +339,7 @@ async fn answer_here(node: Arc<Node>, local: Arc<Local>, group: GroupId, asks: V
     let again = |asks| Finished::Again { asks, asked: me, leader: None, lost: false };
     let queries: Arc<Vec<Bytes>> = Arc::new(asks.iter().flat_map(|ask| ask.queries.clone()).collect());
     let deadline = Instant::now() + node.config.query_deadline;
-    if !confirm(&local).await {
+    if !confirm(&local, ELECTION_TIMEOUT_MAX).await {
         return again(asks);
     }
     loop {
