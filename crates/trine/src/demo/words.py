@@ -16,19 +16,32 @@ door = socket.create_connection((host, int(port)))
 replies = door.makefile("rb")
 
 
-def ask(*words):
+# Requests that are sent before their answers are read.
+PIPELINE = 64
+
+
+def request(*words):
     head = b"*%d\r\n" % len(words)
-    door.sendall(head + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
+    return head + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+def answer():
     line = replies.readline()
     if line.startswith(b"+"):
         return line
     if line.startswith(b"$") and line != b"$-1\r\n":
         return replies.read(int(line[1:]) + 2)[:-2]
-    sys.exit("%r answered %r" % (words[:2], line))
+    sys.exit("the database answered %r" % line)
 
 
 counts = Counter()
-for key in sys.stdin.buffer.read().split(b"\0"):
-    counts.update(ask(b"GET", key).translate(TABLE).split())
-ask(b"SET", sys.argv[1].encode(), b"".join(b"%b %d\n" % pair for pair in sorted(counts.items())))
+keys = sys.stdin.buffer.read().split(b"\0")
+for start in range(0, len(keys), PIPELINE):
+    some = keys[start : start + PIPELINE]
+    door.sendall(b"".join(request(b"GET", key) for key in some))
+    for _ in some:
+        counts.update(answer().translate(TABLE).split())
+lines = b"".join(b"%b %d\n" % pair for pair in sorted(counts.items()))
+door.sendall(request(b"SET", sys.argv[1].encode(), lines))
+answer()
 print(sum(counts.values()))
