@@ -30,6 +30,10 @@ const MAX_COMMIT_RESULTS: usize = 1_024;
 /// See [`MAX_COMMIT_RESULTS`].
 const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
+/// So many results that a worker may let go are told at once; fewer travel
+/// with its next task, or with the next tick.
+const MUCH_SETTLED: usize = 256;
+
 /// A range as it was seen in the log.
 #[derive(Debug, Clone, Copy)]
 struct Range {
@@ -668,6 +672,22 @@ impl Master {
             worker.size += granted.task.len() + 32;
             worker.orders.grants.push(granted);
         }
+    }
+
+    /// Whether there is anything that a worker shall do.
+    pub(crate) fn has_orders(&self, node: NodeNumber) -> bool {
+        self.workers.get(&node).is_some_and(|worker| !worker.orders.is_empty())
+    }
+
+    /// Whether some of it cannot wait for the next tick. What a worker may let
+    /// go can, unless it is much: told at once, it costs two messages a task.
+    pub(crate) fn has_urgent_orders(&self, node: NodeNumber) -> bool {
+        self.workers.get(&node).is_some_and(|Worker { orders, .. }| {
+            !orders.jobs.is_empty()
+                || !orders.grants.is_empty()
+                || !orders.cancel.is_empty()
+                || orders.settled.len() + orders.over.len() >= MUCH_SETTLED
+        })
     }
 
     /// What a worker shall do, if there is anything.

@@ -69,6 +69,8 @@ fn a_task_goes_to_a_worker_and_its_result_into_the_log() {
     master.beat(TWO, beat(&master, &first[1..], vec![done]), at(13));
     assert!(master.orders(TWO).is_none_or(|orders| orders.settled.is_empty()));
     assert_eq!(commit(&mut master, &rows), 1);
+    // Letting go waits for company.
+    assert!(master.has_orders(TWO) && !master.has_urgent_orders(TWO));
     assert_eq!(master.orders(TWO).map(|orders| orders.settled), Some(vec![first[0]]));
     assert_eq!(commit(&mut master, &rows), 0);
 }

@@ -23,6 +23,11 @@ pub const MAX_PRINTED_BYTES: usize = 1024 * 1024;
 /// Bytes read from a pipe at once.
 pub(super) const PIPE_BYTES: usize = 16 * 1024;
 
+/// A reply that is shorter is read at once,
+const SHORT_BYTES: usize = 256;
+/// many of them into one buffer.
+const BUFFER_BYTES: usize = 4 * 1024;
+
 /// How often idle interpreters are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -138,6 +143,9 @@ async fn listen(
         let said = frame::take(&mut interpreter.buffer);
         if let Some(said) = said.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
             return Ok(Some(said));
+        }
+        if interpreter.buffer.capacity() - interpreter.buffer.len() < SHORT_BYTES {
+            interpreter.buffer.reserve(BUFFER_BYTES);
         }
         tokio::select! {
             biased;

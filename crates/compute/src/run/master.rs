@@ -233,8 +233,7 @@ impl Chair {
             Some(reply)
         };
         if let Some(before) = before {
-            let orders = Orders { reign: master.reign(), ..Orders::default() };
-            let _ = before.send(Told::Orders(Box::new(orders)));
+            answer(master, node, before);
         }
     }
 
@@ -273,17 +272,19 @@ impl Chair {
             drop(suspects);
             master.tick(now);
             master.look_at_deadlines(self.shared.clock.wall_ms());
-            let reign = master.reign();
             let due = Instant::now();
             let late: Vec<NodeNumber> = self
                 .parked
                 .iter()
-                .filter(|(node, parked)| parked.until <= due || !master.knows(**node))
+                .filter(|(node, parked)| {
+                    parked.until <= due || !master.knows(**node) || master.has_orders(**node)
+                })
                 .map(|(node, _)| *node)
                 .collect();
-            for parked in late.iter().filter_map(|node| self.parked.remove(node)) {
-                let orders = Orders { reign, ..Orders::default() };
-                let _ = parked.reply.send(Told::Orders(Box::new(orders)));
+            for node in late {
+                if let Some(parked) = self.parked.remove(&node) {
+                    answer(master, node, parked.reply);
+                }
             }
         }
     }
@@ -365,11 +366,10 @@ impl Chair {
         let waiting: Vec<NodeNumber> = self.parked.keys().copied().collect();
         master.assign(&*rows, &waiting, now);
         for node in waiting {
-            if let Some(orders) = master.orders(node)
+            if master.has_urgent_orders(node)
                 && let Some(parked) = self.parked.remove(&node)
             {
-                // An error: the worker has gone; its lease ends.
-                let _ = parked.reply.send(Told::Orders(Box::new(orders)));
+                answer(master, node, parked.reply);
             }
         }
         if self.told.elapsed() >= EVENTS_PAUSE {
@@ -405,6 +405,14 @@ impl Chair {
             self.under_way.push(answer.map(move |answer| Done::Cancelled(job, answer)).boxed());
         }
     }
+}
+
+/// Answers a beat with what there is to do, perhaps nothing.
+fn answer(master: &mut Master, node: NodeNumber, reply: oneshot::Sender<Told>) {
+    let nothing = Orders { reign: master.reign(), ..Orders::default() };
+    let orders = master.orders(node).unwrap_or(nothing);
+    // An error: the worker has gone; its lease ends.
+    let _ = reply.send(Told::Orders(Box::new(orders)));
 }
 
 fn commit(shared: &Arc<Shared>, batch: Vec<Pending>) -> BoxFuture<'static, Done> {
