@@ -1,7 +1,7 @@
 //! What other nodes ask of this one. Handlers only decode and enqueue; the
 //! order of arrival is kept for appends and proposals.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -40,9 +40,10 @@ fn malformed(error: DecodeError) -> CallRefused {
     CallRefused::Malformed
 }
 
-/// One service of this room, as a function.
+/// One service of this room, as a function. The node holds the endpoint, which
+/// holds this: a strong one would keep both for ever.
 struct Served<F> {
-    node: Arc<Node>,
+    node: Weak<Node>,
     serve: F,
 }
 
@@ -51,7 +52,10 @@ where
     F: Fn(&Arc<Node>, NodeId, Bytes) -> Answer + Send + Sync + 'static,
 {
     fn handle(&self, from: NodeId, body: Bytes) -> Answer {
-        (self.serve)(&self.node, from, body)
+        match self.node.upgrade() {
+            Some(node) => (self.serve)(&node, from, body),
+            None => ready(Err(CallRefused::Unavailable)).boxed(),
+        }
     }
 }
 
@@ -59,7 +63,7 @@ fn add<F>(node: &Arc<Node>, service: Service, serve: F)
 where
     F: Fn(&Arc<Node>, NodeId, Bytes) -> Answer + Send + Sync + 'static,
 {
-    node.endpoint.serve(service, Arc::new(Served { node: node.clone(), serve }));
+    node.endpoint.serve(service, Arc::new(Served { node: Arc::downgrade(node), serve }));
 }
 
 /// Begins to serve other nodes.
