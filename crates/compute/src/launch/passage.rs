@@ -128,8 +128,9 @@ mod tests {
     #[test]
     fn pythons_in_closed_homes_are_found_and_nothing_beside_them() {
         let dir = tempfile::tempdir().expect("a folder");
-        // What a temporary folder has above it is open, but it is not.
         let home = dir.path().canonicalize().expect("there");
+        // What a temporary folder has above it is open; whether it is, depends on the mask.
+        std::fs::set_permissions(&home, Permissions::from_mode(0o700)).expect("ours");
         for folder in ["py/versions/3.11/bin", "py/shims", "tools/bin", "bin", "data/bin"] {
             std::fs::create_dir_all(home.join(folder)).expect("made");
         }
