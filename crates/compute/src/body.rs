@@ -95,7 +95,7 @@ impl Hands {
     /// A node that executes nothing, and says why to tasks that insist on it.
     #[must_use]
     pub fn refusing(why: impl Into<String>, shelf: Shelf) -> Self {
-        let slots = Resources { cpu_milli: 0, memory_bytes: 0 };
+        let slots = Resources::NONE;
         let nobody = Arc::new(Nobody { why: why.into() });
         Self { slots, bodies: Bodies { process: nobody.clone(), python: Some(nobody) }, shelf, tokens: None }
     }

@@ -17,6 +17,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`spec`] | jobs, tasks, outcomes and results, as users and nodes speak of them |
+//! | [`amounts`] | named resources of nodes and tasks, counted |
 //! | [`limits`] | the bounds of all that |
 //! | [`schedule`] | which worker runs what: the master's soft state, pure |
 //! | [`python`] | functions on warm interpreters |
@@ -40,6 +41,7 @@
 //! | [`run`] | the tasks: door, master, worker, processes, kept outputs |
 //! | [`planted`] | the bugs that the simulator must catch |
 
+pub mod amounts;
 pub mod binary;
 pub mod blobs;
 pub mod body;

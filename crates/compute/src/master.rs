@@ -10,6 +10,7 @@ use bytes::Bytes;
 use trine_storage::View;
 use trine_types::NodeNumber;
 
+use crate::amounts::Amounts;
 use crate::calendar;
 use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
 use crate::command::{Encoded, Failed, Phase, Progress, Refusal, Returned};
@@ -427,6 +428,7 @@ impl Master {
         let ahead = Slots {
             cpu_milli: tasks.saturating_mul(slots.cpu_milli.max(1_000)),
             memory_bytes: tasks.saturating_mul(slots.memory_bytes),
+            named: Amounts::NONE,
         };
         let registered = slots.plus(ahead);
         let worker = self.workers.entry(node).or_default();

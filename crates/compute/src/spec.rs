@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trine_types::NodeNumber;
 
+use crate::amounts::Amounts;
 use crate::limits::{
     LEAST_CPU_MILLI, MAX_BLOBS_PER_TASK, MAX_CPU_MILLI, MAX_JOBS_BEFORE, MAX_NAME_BYTES, MAX_RETRIES,
     MAX_SCHEDULE_TEXT, MAX_TIMEOUT, MAX_TIMEOUT_PERCENT, MAX_WEIGHT,
@@ -43,16 +44,46 @@ pub struct Resources {
     pub cpu_milli: u32,
     /// Bytes of memory that it may use; 0 says nothing about memory.
     pub memory_bytes: u64,
+    /// What nodes have beside these, by the names that they give it.
+    #[serde(default)]
+    pub named: Amounts,
 }
 
 impl Default for Resources {
     /// One processor, any memory.
     fn default() -> Self {
-        Self { cpu_milli: 1_000, memory_bytes: 0 }
+        Self::of(1_000, 0)
     }
 }
 
 impl Resources {
+    /// Nothing at all.
+    pub const NONE: Self = Self::of(0, 0);
+
+    /// Thousandths of a processor and bytes of memory.
+    #[must_use]
+    pub const fn of(cpu_milli: u32, memory_bytes: u64) -> Self {
+        Self { cpu_milli, memory_bytes, named: Amounts::NONE }
+    }
+
+    /// What is left without `other`, at least nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
+            memory_bytes: self.memory_bytes.saturating_sub(other.memory_bytes),
+            named: self.named.minus(&other.named),
+        }
+    }
+
+    /// Is there room for `need`?
+    #[must_use]
+    pub fn fits(self, need: Self) -> bool {
+        need.cpu_milli <= self.cpu_milli
+            && need.memory_bytes <= self.memory_bytes
+            && self.named.fits(&need.named)
+    }
+
     /// What a task of these counts as.
     #[must_use]
     pub fn of_task(self) -> Self {

@@ -98,8 +98,7 @@ impl Worker {
     fn free(&self) -> Resources {
         let mut free = self.slots;
         for running in self.running.values() {
-            free.cpu_milli = free.cpu_milli.saturating_sub(running.need.cpu_milli);
-            free.memory_bytes = free.memory_bytes.saturating_sub(running.need.memory_bytes);
+            free = free.minus(running.need);
         }
         free
     }
@@ -107,11 +106,9 @@ impl Worker {
     /// What the master shall know; what has ended counts as sent.
     pub(crate) fn beat(&mut self, now: Duration) -> Beat {
         let full = self.kept.len() >= MAX_UNSETTLED || self.kept_bytes >= MAX_UNSETTLED_BYTES;
-        let mut free = if full { Resources { cpu_milli: 0, memory_bytes: 0 } } else { self.free() };
+        let mut free = if full { Resources::NONE } else { self.free() };
         for waiting in &self.waiting {
-            let need = self.need(waiting.granted.attempt.job);
-            free.cpu_milli = free.cpu_milli.saturating_sub(need.cpu_milli);
-            free.memory_bytes = free.memory_bytes.saturating_sub(need.memory_bytes);
+            free = free.minus(self.need(waiting.granted.attempt.job));
         }
         let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
         let ahead = if full { 0 } else { self.ahead().saturating_sub(waiting) };
@@ -236,8 +233,7 @@ impl Worker {
         while self.running.len() < MAX_RUNNING {
             let attempt = self.waiting.front()?.granted.attempt;
             let (need, free) = (self.need(attempt.job), self.free());
-            let fits = need.cpu_milli <= free.cpu_milli && need.memory_bytes <= free.memory_bytes;
-            if !fits && !self.running.is_empty() {
+            if !free.fits(need) && !self.running.is_empty() {
                 return None;
             }
             let Waiting { granted, since } = self.waiting.pop_front()?;

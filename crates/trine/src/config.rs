@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use trine_compute::amounts::Amounts;
 use trine_front::exposure::Exposed;
 use trine_mesh::members::Profile;
 
@@ -119,6 +120,10 @@ pub struct SizeLimits {
     pub max_clients: Option<u32>,
     /// What holds tasks in.
     pub tasks: TaskLimits,
+    /// What this node has for tasks beside processors and memory, like
+    /// `{ gpu = 2 }`: at most 8 names of at most 16 letters, digits, `-`, `_`
+    /// and `.`. Default none. The master counts what tasks take of it.
+    pub resources: Amounts,
 }
 
 /// How large things may grow, checked.
@@ -130,6 +135,8 @@ pub struct ValidLimits {
     pub max_clients: usize,
     /// What holds tasks in.
     pub tasks: ValidTasks,
+    /// What this node has for tasks, by name.
+    pub resources: Amounts,
 }
 
 /// Settings that were checked: every value is present and in range.
@@ -333,6 +340,7 @@ impl SizeLimits {
                 "1 to 100000",
             )?,
             tasks: self.tasks.validate()?,
+            resources: self.resources,
         })
     }
 }
@@ -465,11 +473,14 @@ mod tests {
             ("limits.tasks.user = \"root\"", "limits.tasks.user", "not root"),
             ("limits.tasks.user = \"no such user\"", "limits.tasks.user", "UID:GID"),
             ("limits.tasks.folder = \"here\"", "limits.tasks.folder", "absolute"),
+            ("limits.resources = { 'a b' = 1 }", "resources", "no name of a resource"),
         ];
         for (text, key, allowed) in cases {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(key) && error.contains(allowed), "{text}: {error}");
         }
+        let has = parse("limits.resources = { gpu = 2 }").expect("fine").limits.resources;
+        assert_eq!(has.to_string(), "gpu=2");
     }
 
     #[test]

@@ -227,10 +227,10 @@ async fn up(kind: Kind, args: &UpArgs, json: bool) -> Result<u8, Failure> {
         memory,
     };
     let one = (&plan, &made, python.as_str());
-    let scheduler = submit(&mut api, one, Resources { cpu_milli: 0, memory_bytes: 0 }, &[None]).await?;
+    let scheduler = submit(&mut api, one, Resources::NONE, &[None]).await?;
     let plan = Plan { role: Role::Worker, ..plan.clone() };
     let pins: Vec<_> = nodes.iter().map(|node| Some(NodeNumber(node.number))).collect();
-    let need = Resources { cpu_milli: args.cpus * 1_000, memory_bytes: memory };
+    let need = Resources::of(args.cpus * 1_000, memory);
     let workers = match submit(&mut api, (&plan, &made, &python), need, &pins).await {
         Ok(workers) => workers,
         Err(failure) => {

@@ -53,7 +53,7 @@ async fn hands(folder: &Path, number: u64) -> Hands {
         tokens: tokens.clone(),
     };
     let process = Arc::new(Processes::new(settings));
-    let slots = Resources { cpu_milli: 2_000, memory_bytes: 1 << 30 };
+    let slots = Resources::of(2_000, 1 << 30);
     Hands { slots, bodies: Bodies { process, python: None }, shelf, tokens: Some(tokens) }
 }
 

@@ -327,6 +327,19 @@ fn wait_for_job(cluster: &Cluster, job: &str) {
 }
 
 #[tokio::test]
+async fn what_no_node_has_is_waited_for_and_said() {
+    let cluster = Cluster::start().await;
+    let job = ["job", "submit", "--resource", "gpu=1", "--", "echo", ":::", "a"];
+    assert_eq!(text(&cluster.trine(2, &job, "").stdout), "1\n");
+    let shown = text(&cluster.trine(2, &["job", "show", "1"], "").stdout);
+    assert!(shown.contains("waits      for a worker with 1 processors, gpu=1: node 1 has"), "{shown}");
+    assert!(cluster.trine(2, &["job", "cancel", "1"], "").status.success());
+    let shown = text(&cluster.trine(2, &["job", "show", "1"], "").stdout);
+    assert!(!shown.contains("waits"), "{shown}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_due_is_started_again_and_again() {
     let cluster = Cluster::start().await;
     let submit = |name: &str| cluster.trine(2, &["job", "submit", "--from", name], "");

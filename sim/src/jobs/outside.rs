@@ -15,7 +15,7 @@ use trine_compute::{Attempt, Outcome, Output, Resources, TaskSpec, Work};
 use crate::clock::WorldTime;
 
 /// What each node runs side by side.
-pub const SLOTS: Resources = Resources { cpu_milli: 4_000, memory_bytes: 0 };
+pub const SLOTS: Resources = Resources::of(4_000, 0);
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

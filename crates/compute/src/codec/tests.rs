@@ -76,7 +76,7 @@ fn job() -> impl Strategy<Value = JobSpec> {
             priority,
             weight,
             halt: halt.map(|count| Halt { on: HaltOn::Failures, count, now: count > 4 }),
-            resources: Resources { cpu_milli: weight, memory_bytes: 7 },
+            resources: Resources::of(weight, 7),
             env: vec![("A".into(), "b".into())],
             ..JobSpec::default()
         },

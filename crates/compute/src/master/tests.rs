@@ -23,9 +23,9 @@ fn reign(rows: &Arc<dyn Keyspace>, reign: u64, workers: &[NodeNumber], now: Dura
 }
 
 fn beat(master: &Master, held: &[Attempt], ended: Vec<Ended>) -> Beat {
-    let slots = Resources { cpu_milli: 2_000, memory_bytes: 0 };
+    let slots = Resources::of(2_000, 0);
     let busy = u32::try_from(held.len()).unwrap_or(u32::MAX) * 1_000;
-    let free = Resources { cpu_milli: 2_000_u32.saturating_sub(busy), memory_bytes: 0 };
+    let free = Resources::of(2_000_u32.saturating_sub(busy), 0);
     let held = held.iter().map(|attempt| Held { attempt: *attempt, elapsed: Some(at(1)) }).collect();
     Beat { reign: master.reign(), slots, free, ahead: 0, held, ended }
 }
@@ -152,7 +152,7 @@ fn failures_count_over_changes_of_the_master() {
 #[test]
 fn tasks_that_claim_to_take_nothing_are_bounded() {
     let rows = rows();
-    let resources = Resources { cpu_milli: 0, memory_bytes: 0 };
+    let resources = Resources::NONE;
     let job = create(&rows, JobSpec { resources, ..JobSpec::default() });
     append(&rows, job, 1_000).expect("added");
     let mut master = reign(&rows, 7, &[], at(0));

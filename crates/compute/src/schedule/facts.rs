@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use trine_types::NodeNumber;
 
+use crate::amounts::Amounts;
 use crate::spec::{Attempt, JobId, Resources};
 
 /// How often [`super::Scheduler::tick`] is called.
@@ -24,45 +25,52 @@ pub struct Slots {
     pub cpu_milli: u64,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// What nodes have beside these, by name.
+    pub named: Amounts,
 }
 
 impl From<Resources> for Slots {
     fn from(resources: Resources) -> Self {
-        Self { cpu_milli: u64::from(resources.cpu_milli), memory_bytes: resources.memory_bytes }
+        let Resources { cpu_milli, memory_bytes, named } = resources;
+        Self { cpu_milli: u64::from(cpu_milli), memory_bytes, named }
     }
 }
 
 impl Slots {
     /// Nothing.
-    pub const NONE: Self = Self { cpu_milli: 0, memory_bytes: 0 };
+    pub const NONE: Self = Self::cores(0, 0);
 
     /// `cores` whole cores and `memory_bytes` of memory.
     #[must_use]
     pub const fn cores(cores: u64, memory_bytes: u64) -> Self {
-        Self { cpu_milli: cores * 1000, memory_bytes }
+        Self { cpu_milli: cores * 1000, memory_bytes, named: Amounts::NONE }
     }
 
     /// Is there room for `need`?
     #[must_use]
-    pub const fn fits(self, need: Self) -> bool {
-        need.cpu_milli <= self.cpu_milli && need.memory_bytes <= self.memory_bytes
+    pub fn fits(self, need: Self) -> bool {
+        need.cpu_milli <= self.cpu_milli
+            && need.memory_bytes <= self.memory_bytes
+            && self.named.fits(&need.named)
     }
 
     /// What is left without `other`, at least nothing.
     #[must_use]
-    pub const fn minus(self, other: Self) -> Self {
+    pub fn minus(self, other: Self) -> Self {
         Self {
             cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
             memory_bytes: self.memory_bytes.saturating_sub(other.memory_bytes),
+            named: self.named.minus(&other.named),
         }
     }
 
     /// Both together.
     #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            named: self.named.plus(&other.named),
         }
     }
 
@@ -72,6 +80,7 @@ impl Slots {
         Self {
             cpu_milli: self.cpu_milli.min(other.cpu_milli),
             memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            named: self.named.least(&other.named),
         }
     }
 }
@@ -231,7 +240,7 @@ mod tests {
         let room = Slots::cores(2, 100);
         assert!(room.fits(Slots::cores(2, 100)));
         assert!(!room.fits(Slots::cores(1, 101)));
-        assert!(!room.fits(Slots { cpu_milli: 2001, memory_bytes: 0 }));
-        assert_eq!(room.minus(Slots::cores(3, 40)), Slots { cpu_milli: 0, memory_bytes: 60 });
+        assert!(!room.fits(Slots { cpu_milli: 2001, ..Slots::NONE }));
+        assert_eq!(room.minus(Slots::cores(3, 40)), Slots::cores(0, 60));
     }
 }

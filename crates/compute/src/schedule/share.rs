@@ -165,12 +165,14 @@ impl Shares {
     }
 
     /// The job whose turn it is on a worker of `whole` slots, if there is no
-    /// room for it now.
+    /// room for it now. One that waits for something named, which others may
+    /// hold for long, waits beside them: it does not keep the worker from the
+    /// rest.
     pub fn without_room(&self, room: Slots, whole: Slots, accept: impl Fn(JobId) -> bool) -> Option<JobId> {
         for level in self.levels.values() {
             for (_, user) in &level.order {
                 let needs = level.ready.get(user).into_iter().flatten();
-                let fitting = needs.filter(|(need, _)| whole.fits(**need));
+                let fitting = needs.filter(|(need, _)| whole.fits(**need) && room.named.fits(&need.named));
                 let first = fitting
                     .filter_map(|(need, jobs)| Some((*jobs.iter().find(|job| accept(**job))?, need)))
                     .min();

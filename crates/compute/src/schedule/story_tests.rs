@@ -7,6 +7,7 @@ use trine_types::NodeNumber;
 
 use super::facts::{AVOID_NODE, MAX_LOSSES};
 use super::{Action, Config, Grant, Held, JobFacts, Next, Scheduler, Slots, Verdict, Why};
+use crate::amounts::Amounts;
 use crate::spec::{Attempt, JobId};
 
 const JOB: JobId = JobId(1);
@@ -91,6 +92,38 @@ fn small_tasks_leave_room_for_a_large_one_in_the_end() {
         }
     }
     panic!("small tasks took every core that was free");
+}
+
+fn with_gpus(count: u32) -> Slots {
+    let named = [("gpu".to_owned(), count)];
+    Slots { named: Amounts::try_from(BTreeMap::from(named)).expect("a name"), ..CORE }
+}
+
+#[test]
+fn named_resources_are_counted_and_hold_up_nobody_else() {
+    let mut scheduler = Scheduler::new(Config { backups: false, ..Config::default() });
+    let whole = Slots { named: with_gpus(1).named, ..Slots::cores(4, 0) };
+    scheduler.worker_up(A, whole, secs(0));
+    scheduler.worker_up(B, Slots::cores(4, 0), secs(0));
+    let (gpu, gpus, plain) = (JobId(1), JobId(2), JobId(3));
+    for (job, need) in [(gpu, with_gpus(1)), (gpus, with_gpus(2)), (plain, CORE)] {
+        scheduler.add_job(job, JobFacts { need, user: format!("{job}"), ..facts() });
+        scheduler.add_tasks(job, 0, if job == plain { 100 } else { 2 });
+    }
+    let jobs = |grants: &[Grant]| grants.iter().map(|grant| grant.attempt.job).collect::<Vec<_>>();
+    assert_eq!(jobs(&scheduler.pull(B, whole, 1, secs(0))), [plain], "B has none, whatever it says is free");
+    let first = scheduler.pull(A, whole, 1, secs(0));
+    assert_eq!(jobs(&first), [gpu]);
+    assert!(scheduler.could_fit(gpu) && !scheduler.could_fit(gpus));
+    // The only one is taken for long: what needs none goes on, there too.
+    let free = whole.minus(with_gpus(1));
+    for second in 1..10 {
+        let grants = scheduler.pull(A, free, 1, secs(second));
+        assert_eq!(jobs(&grants), [plain], "after {second} s");
+        scheduler.finished(A, grants[0].attempt, Verdict::Done, secs(1), secs(second));
+    }
+    scheduler.finished(A, first[0].attempt, Verdict::Done, secs(10), secs(10));
+    assert_eq!(jobs(&scheduler.pull(A, whole, 1, secs(10))), [gpu]);
 }
 
 #[test]

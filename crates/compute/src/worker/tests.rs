@@ -25,7 +25,7 @@ fn orders(indexes: &[u64]) -> Orders {
 }
 
 fn worker() -> Worker {
-    let mut worker = Worker::new(NodeNumber(3), Resources { cpu_milli: 2_000, memory_bytes: 0 });
+    let mut worker = Worker::new(NodeNumber(3), Resources::of(2_000, 0));
     assert!(worker.meet(7));
     worker
 }

@@ -48,7 +48,7 @@ pub(super) async fn every_node(
         name: format!("engine-{kind}-check"),
         timeout_ms: Some(LIMIT_MS),
         backups: false,
-        resources: Resources { cpu_milli: 0, memory_bytes: 0 },
+        resources: Resources::NONE,
         ..JobSpec::default()
     };
     let job = api.create(&spec).await?;

@@ -184,7 +184,7 @@ impl Jobs {
     }
 
     async fn workers(&self) -> Reply {
-        let row = |(node, slots): &(NodeNumber, trine_compute::Resources)| serde_json::json!({ "node": node, "cpu_milli": slots.cpu_milli, "memory_bytes": slots.memory_bytes });
+        let row = |(node, slots): &(NodeNumber, trine_compute::Resources)| serde_json::json!({ "node": node, "cpu_milli": slots.cpu_milli, "memory_bytes": slots.memory_bytes, "named": slots.named });
         let workers: Vec<_> = self.compute.workers().await.iter().map(row).collect();
         Reply::json(StatusCode::OK, &workers)
     }

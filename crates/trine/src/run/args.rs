@@ -192,6 +192,9 @@ pub struct TaskArgs {
     /// Memory that each task may use, like 500M or 2G.
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub memory: Option<u64>,
+    /// What each task takes of what nodes have by name (docs/jobs.md), like gpu=1; may be repeated.
+    #[arg(long = "resource", value_name = "NAME=N", value_parser = parse_amount)]
+    pub named: Vec<(String, u32)>,
     /// The job's name [default: the command].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -270,6 +273,12 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// An amount of something named, like `gpu=2`.
+fn parse_amount(text: &str) -> Result<(String, u32), String> {
+    let amount = text.split_once('=').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+    amount.ok_or_else(|| format!("`{text}` is no amount; write NAME=NUMBER, like gpu=1"))
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use trine_compute::command::{JobView, Progress};
 use trine_compute::parallel::halt::{Rule, Tally};
-use trine_compute::{JobId, JobSpec, Schedule, TaskResult, calendar};
+use trine_compute::{JobId, JobSpec, Resources, Schedule, TaskResult, calendar};
 
 use super::args::RunArgs;
 use super::client::{Api, Ask};
@@ -206,10 +206,49 @@ async fn show(one: &OneJob, json: bool) -> Result<u8, Failure> {
         };
         return print(&(serde_json::to_string(&shown).map_err(Failure::new)? + "\n"));
     }
-    print(&text(&job, &account))
+    let waits = if job.progress.phase.is_over() || job.progress.schedule.is_some() {
+        None
+    } else {
+        let workers: Vec<WorkerView> = api.json(&Ask::get("/v1/workers")).await?;
+        unmet(job.spec.resources.of_task(), &workers)
+    };
+    print(&text(&job, &account, waits))
 }
 
-fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
+/// A worker, as `/v1/workers` tells.
+#[derive(Debug, Deserialize)]
+struct WorkerView {
+    node: u64,
+    #[serde(flatten)]
+    slots: Resources,
+}
+
+/// Workers that are named where none has what a task needs.
+const MAX_NAMED: usize = 5;
+
+/// Why no worker that is there now will ever execute such a task.
+fn unmet(need: Resources, workers: &[WorkerView]) -> Option<String> {
+    let words = |what: Resources| {
+        let mut words = vec![format!("{} processors", f64::from(what.cpu_milli) / 1_000.0)];
+        if what.memory_bytes > 0 {
+            words.push(format!("{} MiB", what.memory_bytes >> 20));
+        }
+        words.extend((!what.named.is_none()).then(|| what.named.to_string()));
+        words.join(", ")
+    };
+    if workers.iter().any(|worker| worker.slots.fits(need)) {
+        return None;
+    }
+    let most = workers.iter().take(MAX_NAMED);
+    let have: Vec<_> =
+        most.map(|worker| format!("node {} has {}", worker.node, words(worker.slots))).collect();
+    Some(match have.as_slice() {
+        [] => "for a worker: none answers".to_owned(),
+        have => format!("for a worker with {}: {}", words(need), have.join("; ")),
+    })
+}
+
+fn text(JobView { id, spec, progress }: &JobView, account: &Account, waits: Option<String>) -> String {
     let cost = account.with_log(progress);
     let mean = |us: u64| {
         let us = us / cost.tasks.max(1);
@@ -239,6 +278,9 @@ fn text(JobView { id, spec, progress }: &JobView, account: &Account) -> String {
         out += "\n";
     }
     out += &place(spec, progress);
+    if let Some(waits) = waits {
+        let _ = writeln!(out, "waits      {waits}");
+    }
     if cost.tasks == 0 {
         return out;
     }
@@ -400,6 +442,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_no_worker_has_is_told() {
+        let gpus = |count: u32| {
+            let named: std::collections::BTreeMap<_, _> = [("gpu".to_owned(), count)].into();
+            Resources { named: named.try_into().expect("a name"), ..Resources::of(1_000, 0) }
+        };
+        let worker = |node, slots| WorkerView { node, slots };
+        let workers = [worker(1, Resources::of(4_000, 1 << 30)), worker(2, gpus(2))];
+        assert_eq!(unmet(gpus(2), &workers), None);
+        let said = unmet(gpus(3), &workers).expect("nobody has three");
+        assert_eq!(
+            said,
+            "for a worker with 1 processors, gpu=3: \
+             node 1 has 4 processors, 1024 MiB; node 2 has 1 processors, gpu=2"
+        );
+        assert_eq!(unmet(gpus(1), &[]).as_deref(), Some("for a worker: none answers"));
+    }
+
+    #[test]
     fn a_job_is_shown_with_the_parts_of_its_time() {
         let progress = Progress {
             phase: Phase::Over,
@@ -443,7 +503,7 @@ mod tests {
                 },
             });
         }
-        let shown = text(&job, &account);
+        let shown = text(&job, &account, None);
         for expected in [
             "over, 2 of 2 tasks done, 1 failed",
             "over after 1.500 s",

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use trine_compute::amounts::Amounts;
 use trine_compute::parallel::blocks::{self, Cut};
 use trine_compute::parallel::halt::{On, Rule, Threshold};
 use trine_compute::parallel::patience::Patience;
@@ -428,7 +429,12 @@ pub fn job(args: &RunArgs, total: Option<u64>) -> Result<JobSpec, Failure> {
         timeout_ms,
         when: When { timeout_percent, ..When::default() },
         halt: halt(&args.tasks, total),
-        resources: Resources { cpu_milli, memory_bytes: args.tasks.memory.unwrap_or(0) },
+        resources: Resources {
+            cpu_milli,
+            memory_bytes: args.tasks.memory.unwrap_or(0),
+            named: Amounts::try_from(std::collections::BTreeMap::from_iter(args.tasks.named.clone()))
+                .map_err(|why| Failure::new(format!("--resource: {why}")).usage())?,
+        },
         env: environment(&args.place.env)?,
         workdir: args
             .place

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use trine_compute::amounts::Amounts;
 use trine_compute::calendar;
 use trine_compute::limits::MAX_JOBS_BEFORE;
 use trine_compute::parallel::patience::{self, Patience};
@@ -49,6 +50,7 @@ struct StageText {
     files: Vec<String>,
     cpu: Option<Spanned<f64>>,
     memory: Option<Spanned<String>>,
+    resources: Option<Spanned<BTreeMap<String, u32>>>,
     #[serde(default)]
     retries: u32,
     timeout: Option<Spanned<String>>,
@@ -193,6 +195,18 @@ fn order<'a>(
     Ok(order)
 }
 
+/// What each task takes of what nodes have by name.
+fn named(
+    place: &Place<'_>,
+    key: &str,
+    text: Option<&Spanned<BTreeMap<String, u32>>>,
+) -> Result<Vec<(String, u32)>, Failure> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let amounts = text.get_ref().clone();
+    Amounts::try_from(amounts.clone()).map_err(|why| place.wrong(text.span().start, key, why))?;
+    Ok(amounts.into_iter().collect())
+}
+
 fn one(place: &Place<'_>, file: &Text, name: &str, stage: &Spanned<StageText>) -> Result<Stage, Failure> {
     let (at, stage) = (stage.span().start, stage.get_ref());
     let key = |field: &str| format!("stages.{name}.{field}");
@@ -225,6 +239,7 @@ fn one(place: &Place<'_>, file: &Text, name: &str, stage: &Spanned<StageText>) -
     run.files.basefile.clone_from(&stage.files);
     run.tasks.timeout = timeout.transpose()?;
     run.tasks.memory = memory.transpose()?;
+    run.tasks.named = named(place, &key("resources"), stage.resources.as_ref())?;
     run.tasks.priority = file.priority;
     run.tasks.name = Some(format!("{}/{name}", file.name));
     // Parallel counts runs.
@@ -266,6 +281,7 @@ after = ["fetch"]
 files = ["parse.sh"]
 cpu = 0.5
 memory = "1G"
+resources = { gpu = 2 }
 timeout = "200%"
 env = { LANG = "de" }
 "#;
@@ -285,6 +301,7 @@ env = { LANG = "de" }
             ("nightly/parse", Some(200), 3)
         );
         assert_eq!((spec.resources.memory_bytes, parse.cpu_milli), (1 << 30, Some(500)));
+        assert_eq!(spec.resources.named.to_string(), "gpu=2");
         let lang: Vec<_> = spec.env.iter().map(|(_, value)| value.as_str()).collect();
         assert_eq!(lang, ["C", "de"], "the later one counts");
         assert_eq!(super::super::plan::job(&fetch.run, None).expect("a job").retries, 2);
@@ -296,6 +313,7 @@ env = { LANG = "de" }
         let table = [
             (stage("timeout = \"x\""), "f.toml line 4, stages.a.timeout: `x` is no time limit"),
             (stage("\nmemory = \"2X\""), "f.toml line 5, stages.a.memory: `2X` is no size"),
+            (stage("resources = { 'a b' = 1 }"), "line 4, stages.a.resources: `a b` is no name"),
             (stage("cpu = 0.0"), "line 4, stages.a.cpu: write a number"),
             (stage("after = [\"b\"]"), "line 4, stages.a.after: there is no stage \"b\"; there are a"),
             (stage("after = [\"a\"]"), "these stages wait for each other: a"),

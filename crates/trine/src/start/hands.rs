@@ -72,7 +72,8 @@ pub(super) async fn of_node(
     let process =
         Processes::new(Settings { number, cells, env, shelf: shelf.clone(), tokens: tokens.clone() });
     let bodies = Bodies { process: Arc::new(process), python: Some(Arc::new(functions)) };
-    Ok(Hands { slots: slots(), bodies, shelf, tokens: Some(tokens) })
+    let slots = Resources { named: config.limits.resources, ..slots() };
+    Ok(Hands { slots, bodies, shelf, tokens: Some(tokens) })
 }
 
 /// Where tasks run, shut in as well as this node can; why there is nothing.
@@ -193,10 +194,7 @@ fn slots() -> Resources {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    Resources {
-        cpu_milli: u32::try_from(cores).unwrap_or(1).saturating_mul(1_000),
-        memory_bytes: kib.unwrap_or(0) << 10,
-    }
+    Resources::of(u32::try_from(cores).unwrap_or(1).saturating_mul(1_000), kib.unwrap_or(0) << 10)
 }
 
 /// Where tasks find the other models of this cluster.
