@@ -89,18 +89,20 @@ pub struct Returned {
     /// The result, as [`crate::codec::encode`] makes it.
     #[serde(with = "crate::binary")]
     pub result: Bytes,
-    /// The task runs again after this execution, which counts against its
-    /// retries; `result` is nothing.
+    /// The task runs again after this execution; `result` is nothing.
     pub again: Option<Failed>,
 }
 
-/// An execution that failed.
+/// An execution that failed, or was lost with its worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failed {
     /// Which attempt.
     pub attempt: u32,
     /// Where. A new master may give a number again, to another node.
     pub node: NodeNumber,
+    /// Its worker was lost, or could not begin: this does not count against
+    /// the job's retries.
+    pub lost: bool,
 }
 
 /// The answer to a [`Command`].

@@ -468,7 +468,7 @@ impl Master {
         let runtime = Duration::from_micros(result.stamps.executed);
         let verdict = match &result.outcome {
             outcome if outcome.is_success() => Verdict::Done,
-            Outcome::Lost | Outcome::Cancelled => Verdict::Lost,
+            Outcome::Lost | Outcome::Cancelled | Outcome::NotStaged { .. } => Verdict::Lost,
             _ => Verdict::Failed,
         };
         match self.scheduler.finished(node, attempt, verdict, runtime, now) {
@@ -516,7 +516,7 @@ impl Master {
     /// Puts into the log that a task runs again.
     fn count_failure(&mut self, node: NodeNumber, attempt: Attempt, since: Duration) {
         let Attempt { job, index, attempt: number } = attempt;
-        let again = Some(Failed { attempt: number, node });
+        let again = Some(Failed { attempt: number, node, lost: false });
         let returned = Returned { job, index, success: false, result: Bytes::new(), again };
         self.pending.push_back(Pending { returned, holder: Some((node, attempt)), since });
     }
@@ -579,7 +579,18 @@ impl Master {
         self.perform(actions, now);
     }
 
+    /// Puts into the log which executions were lost and are repeated, so that a
+    /// new master goes on to count.
+    fn count_losses(&mut self, since: Duration) {
+        for (node, Attempt { job, index, attempt }) in self.scheduler.take_losses() {
+            let again = Some(Failed { attempt, node, lost: true });
+            let returned = Returned { job, index, success: false, result: Bytes::new(), again };
+            self.pending.push_back(Pending { returned, holder: None, since });
+        }
+    }
+
     fn perform(&mut self, actions: Vec<Action>, now: Duration) {
+        self.count_losses(now);
         for action in actions {
             match action {
                 Action::Cancel { node, attempt } => {

@@ -52,5 +52,7 @@ mod model_tests;
 #[cfg(test)]
 mod story_tests;
 
-pub use facts::{Action, Config, Grant, Held, JobFacts, Next, Past, Progress, Slots, TICK, Verdict, Why};
+pub use facts::{
+    Action, Config, Grant, Held, JobFacts, MAX_LOSSES, Next, Past, Progress, Slots, TICK, Verdict, Why,
+};
 pub use scheduler::Scheduler;

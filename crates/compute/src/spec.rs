@@ -428,6 +428,12 @@ pub enum Outcome {
     Value,
     /// A function raised; the pickled exception is in the result's `value`.
     Raised,
+    /// What it needs could not be brought to the worker: not its own failure, it
+    /// is tried elsewhere as one whose worker was lost.
+    NotStaged {
+        /// Why.
+        why: String,
+    },
 }
 
 impl Outcome {

@@ -446,7 +446,7 @@ fn commit_one(
     Ok(Committed::Counts)
 }
 
-/// Notes that a task runs again after a failure, so that a new master goes on
+/// Notes that a task runs again after a failure or a loss, so that a new master goes on
 /// to count. Told twice, it counts once.
 fn count_failure(
     tx: &mut Transaction<'_>,
@@ -559,7 +559,12 @@ pub fn done_tasks(view: &dyn View, job: JobId, mut each: impl FnMut(u64)) -> Res
     }
 }
 
-/// The tasks of a job that have failed and run again, one by one; those that
+fn count(failures: &[Failed], lost: bool) -> u32 {
+    let counted = failures.iter().filter(|failed| failed.lost == lost).count();
+    u32::try_from(counted).unwrap_or(u32::MAX)
+}
+
+/// The tasks of a job that have failed or were lost and run again, one by one; those that
 /// are done by now, too.
 pub(crate) fn failures(view: &dyn View, job: JobId, mut each: impl FnMut(Past)) -> Result<(), Refusal> {
     let (mut from, to) = (part_key(FAILURES, job, 0), part_key(FAILURES, job, u64::MAX));
@@ -569,7 +574,8 @@ pub(crate) fn failures(view: &dyn View, job: JobId, mut each: impl FnMut(Past)) 
             let failures: Vec<Failed> = codec::decode(value, "failures")?;
             each(Past {
                 index: last_number(key).unwrap_or_default(),
-                failures: u32::try_from(failures.len()).unwrap_or(u32::MAX),
+                failures: count(&failures, false),
+                losses: count(&failures, true),
                 number: failures.iter().map(|failed| failed.attempt).max().unwrap_or(0),
             });
         }

@@ -95,7 +95,7 @@ fn command() -> impl Strategy<Value = Command> {
         (id(), any::<u64>(), any::<u64>())
             .prop_map(|(job, tasks, micros)| Command::Account { job, committed: Waited { tasks, micros } }),
         (id(), any::<u64>(), any::<bool>(), bytes()).prop_map(|(job, index, success, result)| {
-            let failed = Failed { attempt: 3, node: NodeNumber(index) };
+            let failed = Failed { attempt: 3, node: NodeNumber(index), lost: index % 2 == 0 };
             let again = (index % 2 == 0).then_some(failed);
             Command::Commit { results: vec![Returned { job, index, success, result, again }] }
         }),

@@ -333,3 +333,29 @@ fn each_master_says_what_is_due_and_nobody_executes_a_schedule() {
     master.look_at_deadlines(100_000);
     assert_eq!(master.next_fire(), None);
 }
+
+#[test]
+fn lost_workers_are_counted_over_masters_and_staging_is_not_the_tasks_failure() {
+    let rows = rows();
+    let job = create(&rows, JobSpec::default());
+    append(&rows, job, 1).expect("added");
+    run(&rows, Command::Close { job, submitted: Waited::default() }).expect("closed");
+    let row = || state::progress(&*rows, job).expect("decodes").expect("there");
+    for number in 1..=u64::from(schedule::MAX_LOSSES) + 1 {
+        assert_eq!(row().done, 0, "it is tried again");
+        let mut master = reign(&rows, number, &[], at(0));
+        let hello = beat(&master, &[], vec![]);
+        assert!(master.beat(ONE, hello, at(1)));
+        let [attempt] = grants(&mut master, &rows, ONE, at(2))[..] else { panic!("one, {number}") };
+        if number % 2 == 0 {
+            master.tick(at(10_000));
+        } else {
+            let mut unstaged = ended(attempt, 0);
+            unstaged.result.outcome = Outcome::NotStaged { why: "nobody has it".into() };
+            let told = beat(&master, &[], vec![unstaged]);
+            assert!(master.beat(ONE, told, at(3)));
+        }
+        assert_eq!(commit(&mut master, &rows), 1, "the loss, or at last the result");
+    }
+    assert_eq!((row().done, row().failed, row().phase), (1, 1, Phase::Over));
+}

@@ -86,7 +86,7 @@ impl From<&Outcome> for Ending {
             Outcome::Killed { reason } => Self::Killed { reason },
             Outcome::Lost => Self::Lost,
             Outcome::Cancelled => Self::Cancelled,
-            Outcome::NotStarted { why } => Self::NotStarted { why },
+            Outcome::NotStarted { why } | Outcome::NotStaged { why } => Self::NotStarted { why },
             Outcome::Value => Self::Value,
             Outcome::Raised => Self::Raised,
         }

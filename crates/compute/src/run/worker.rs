@@ -128,7 +128,7 @@ impl Hands {
             if !named.is_empty()
                 && let Err(why) = blobs.bring(&named).await
             {
-                return Ran::only(Outcome::NotStarted { why });
+                return Ran::only(Outcome::NotStaged { why });
             }
             let ran = Self::execute(&bodies, assigned, stop).await;
             blobs.secure(&ran).await;

@@ -123,7 +123,9 @@ pub struct Past {
     pub index: u64,
     /// How often it has failed.
     pub failures: u32,
-    /// The greatest number of an attempt that failed.
+    /// How often its worker was lost.
+    pub losses: u32,
+    /// The greatest number of an attempt that failed or was lost.
     pub number: u32,
 }
 

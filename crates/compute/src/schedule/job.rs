@@ -199,7 +199,8 @@ impl Job {
         } else {
             return;
         };
-        (task.failures, task.number) = (past.failures, task.number.max(past.number));
+        (task.failures, task.losses) = (past.failures, past.losses);
+        task.number = task.number.max(past.number);
     }
 
     /// An attempt has ended that this master did not grant: is it one of

@@ -31,6 +31,8 @@ pub struct Scheduler {
     pub(super) late: Late,
     pub(super) turns: Turns,
     pub(super) actions: Vec<Action>,
+    /// See [`Self::take_losses`].
+    losses: Vec<(NodeNumber, Attempt)>,
 }
 
 impl Scheduler {
@@ -48,6 +50,7 @@ impl Scheduler {
             late: Late::default(),
             turns: Turns::default(),
             actions: Vec::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -222,6 +225,11 @@ impl Scheduler {
         std::mem::take(&mut self.actions)
     }
 
+    /// Executions that were lost and are repeated, since this was asked last.
+    pub fn take_losses(&mut self) -> Vec<(NodeNumber, Attempt)> {
+        std::mem::take(&mut self.losses)
+    }
+
     /// How far a job is; nothing if it is unknown.
     #[must_use]
     pub fn progress(&self, id: JobId) -> Option<Progress> {
@@ -363,6 +371,9 @@ impl Scheduler {
             self.wait_pinned(id, index, pinned);
         }
         self.reindex(id);
+        if bounded && !too_often {
+            self.losses.push((node, attempt));
+        }
         !too_often
     }
 

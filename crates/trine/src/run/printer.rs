@@ -353,7 +353,7 @@ pub fn ended(outcome: &Outcome) -> Option<Ended> {
         Outcome::TimedOut => (-1, 15),
         Outcome::Killed { .. } => (-1, 9),
         // As a shell says that there is no such command, and ssh that there is no host.
-        Outcome::NotStarted { .. } => (127, 0),
+        Outcome::NotStarted { .. } | Outcome::NotStaged { .. } => (127, 0),
         Outcome::Lost => (255, 0),
         Outcome::Value => (0, 0),
         Outcome::Raised => (1, 0),
@@ -380,7 +380,7 @@ fn trouble(pending: Option<&Pending>, result: &TaskResult) -> Option<String> {
     let what = match &result.outcome {
         Outcome::TimedOut => "was killed because it timed out".to_owned(),
         Outcome::Killed { reason } => format!("was killed: {reason}"),
-        Outcome::NotStarted { why } => format!("was not started: {why}"),
+        Outcome::NotStarted { why } | Outcome::NotStaged { why } => format!("was not started: {why}"),
         Outcome::Lost => "was lost with its nodes, too often to try again".to_owned(),
         _ => return None,
     };
