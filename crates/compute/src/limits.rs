@@ -37,6 +37,10 @@ pub const MAX_KEPT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 /// How long a job that is over is remembered, with its results.
 pub const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
+/// How long a job stays open whose client adds nothing and reads nothing: then
+/// the master closes it, and what it has runs to its end.
+pub const OPEN_WITHOUT_CLIENT: Duration = Duration::from_hours(1);
+
 /// The least that a task counts as, in thousandths of a processor: of tasks
 /// that claim to take nothing, a worker runs a hundred per processor.
 pub const LEAST_CPU_MILLI: u32 = 10;

@@ -15,6 +15,7 @@ use crate::calendar;
 use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
 use crate::command::{Encoded, Failed, Phase, Progress, Refusal, Returned};
 use crate::events::{Chronicle, Event, Fate};
+use crate::limits::OPEN_WITHOUT_CLIENT;
 use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, Orders, RunningTask};
 use crate::planted;
 use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Verdict, Why};
@@ -127,6 +128,8 @@ struct Due {
     deadlines: BTreeMap<JobId, u64>,
     /// Jobs that the log shall review.
     to_review: BTreeSet<JobId>,
+    /// Jobs that take more tasks, and when something of them was heard last.
+    open: BTreeMap<JobId, Duration>,
     /// Schedules, and what time they wait for.
     schedules: BTreeMap<JobId, (Cron, Option<u64>)>,
     /// What the log shall look at: what is due of a schedule, and what is next.
@@ -253,6 +256,11 @@ impl Master {
         let Some(progress) = state::progress(view, job)? else { return Ok(()) };
         if progress.schedule.is_some() {
             return self.follow_schedule(view, job, &progress);
+        }
+        if progress.phase == Phase::Open {
+            self.due.open.insert(job, now);
+        } else {
+            self.due.open.remove(&job);
         }
         if progress.phase.is_over() {
             self.tell_end(view, job, progress)?;
@@ -567,6 +575,23 @@ impl Master {
     /// A schedule, what is due of it and what is next; the log decides.
     pub(crate) fn next_fire(&mut self) -> Option<(JobId, Times)> {
         self.due.to_fire.pop_first()
+    }
+
+    /// The client of a job waits for results.
+    pub(crate) fn followed(&mut self, job: JobId, now: Duration) {
+        if let Some(heard) = self.due.open.get_mut(&job) {
+            *heard = now;
+        }
+    }
+
+    /// A job that is open although its client is gone: the log shall close it.
+    pub(crate) fn next_close(&mut self, now: Duration) -> Option<JobId> {
+        let gone = |heard: Duration| now >= heard.saturating_add(OPEN_WITHOUT_CLIENT);
+        let (job, _) = self.due.open.iter().find(|(_, heard)| gone(**heard))?;
+        let job = *job;
+        // If the log does not hear of it, it is named again later.
+        self.due.open.insert(job, now);
+        Some(job)
     }
 
     /// A job that the log shall review. What it leaves as it is, is named again.

@@ -359,3 +359,23 @@ fn lost_workers_are_counted_over_masters_and_staging_is_not_the_tasks_failure() 
     }
     assert_eq!((row().done, row().failed, row().phase), (1, 1, Phase::Over));
 }
+
+#[test]
+fn a_job_whose_client_is_gone_is_closed() {
+    let rows = rows();
+    let [gone, reads] = [(); 2].map(|()| create(&rows, JobSpec::default()));
+    append(&rows, gone, 1).expect("added");
+    let hour = OPEN_WITHOUT_CLIENT;
+    let mut master = reign(&rows, 7, &[], at(0));
+    assert_eq!(master.next_close(hour.saturating_sub(at(1))), None);
+    append(&rows, gone, 1).expect("added");
+    master.follow(&*rows, at(5)).expect("rows decode");
+    master.followed(reads, hour);
+    assert_eq!(master.next_close(hour + at(4)), None);
+    assert_eq!(master.next_close(hour + at(5)), Some(gone));
+    assert_eq!(master.next_close(hour + at(6)), None, "it was just named");
+    run(&rows, Command::Close { job: gone, submitted: Waited::default() }).expect("closed");
+    master.follow(&*rows, hour + at(7)).expect("rows decode");
+    assert_eq!(master.next_close(hour * 2), Some(reads));
+    assert_eq!(master.next_close(hour * 4), Some(reads), "the log did not hear of it");
+}

@@ -77,7 +77,8 @@ impl Handler for Door {
                     return told(&Told::NotMaster(leader));
                 }
                 let patience = Duration::from_millis(patience_ms.into()).min(MAX_PATIENCE);
-                results(self.shared.clone(), (job, from, bytes), patience).boxed()
+                let events = self.events.clone();
+                results((self.shared.clone(), events), (job, from, bytes), patience).boxed()
             }
             Ask::Slots => told(&Told::Slots(self.shared.slots)),
             Ask::Kept { hash, from } => {
@@ -103,7 +104,7 @@ impl Handler for Door {
 
 /// Results of a job, as soon as there are any beyond `from`, or it is over.
 async fn results(
-    shared: Arc<Shared>,
+    (shared, events): (Arc<Shared>, mpsc::Sender<Event>),
     (job, from, bytes): (JobId, u64, u32),
     patience: Duration,
 ) -> Result<Bytes, CallRefused> {
@@ -119,6 +120,10 @@ async fn results(
             Err(_) => false,
         };
         let woken = if waits { timeout_at(until, applied.changed()).await } else { Ok(Ok(())) };
+        if waits && woken.is_err() {
+            // No room: the master hears it when the client asks again.
+            let _ = events.try_send(Event::Followed { job });
+        }
         if !waits || !matches!(woken, Ok(Ok(()))) {
             return Ok(codec::encode(&Told::Results(codec::encode(&found))));
         }

@@ -20,7 +20,7 @@ use crate::handle::Shared;
 use crate::master::{Master, Pending};
 use crate::messages::{Beat, HOLD, IDLE_HOLD, Orders, Told};
 use crate::schedule::{Config, TICK};
-use crate::spec::JobId;
+use crate::spec::{JobId, Waited};
 
 /// Commands with results that are under way: while one is being synced, the
 /// next gather.
@@ -59,6 +59,11 @@ pub(crate) enum Event {
         tasks: Vec<u64>,
         /// Where the answer goes.
         reply: oneshot::Sender<Told>,
+    },
+    /// The client of a job waits for results, and there are none.
+    Followed {
+        /// Which job.
+        job: JobId,
     },
     /// Somebody asks what of a job runs.
     Running {
@@ -195,6 +200,12 @@ impl Chair {
                 };
                 // An error: who asked has gone.
                 let _ = reply.send(told);
+            }
+            Event::Followed { job } => {
+                let now = self.now();
+                if let Some(master) = &mut self.master {
+                    master.followed(job, now);
+                }
             }
             Event::Running { job, reply } => {
                 let told = match &self.master {
@@ -394,6 +405,10 @@ impl Chair {
         }
         let reviews = std::iter::from_fn(|| master.next_review()).map(|job| (job, Command::Review { job }));
         let mut ends: Vec<_> = reviews.collect();
+        ends.extend(std::iter::from_fn(|| master.next_close(now)).map(|job| {
+            tracing::info!(%job, "its client is gone: it takes no more tasks");
+            (job, Command::Close { job, submitted: Waited::default() })
+        }));
         ends.extend(
             std::iter::from_fn(|| master.next_fire())
                 .map(|(job, (due_ms, next_ms))| (job, Command::Fire { job, due_ms, next_ms })),
