@@ -20,6 +20,14 @@ use crate::state::{self, RangeRow};
 /// left of a larger one is removed when its time is up.
 const FORGETTING_STEPS: usize = 64;
 
+/// What is due of a schedule, and what is due next, in milliseconds since the
+/// epoch.
+pub(crate) type Times = (Option<u64>, Option<u64>);
+
+/// An expression and its time zone.
+#[derive(Debug)]
+pub(crate) struct Cron(pub(crate) String, pub(crate) String);
+
 /// A job of a schedule.
 struct Part {
     id: JobId,

@@ -14,6 +14,7 @@ use crate::amounts::Amounts;
 use crate::calendar;
 use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
 use crate::command::{Encoded, Failed, Phase, Progress, Refusal, Returned};
+use crate::due::{Cron, Times};
 use crate::events::{Chronicle, Event, Fate};
 use crate::limits::OPEN_WITHOUT_CLIENT;
 use crate::messages::{Beat, Ended, Granted, MAX_ORDERS_BYTES, MAX_RUNNING_TOLD, Orders, RunningTask};
@@ -135,14 +136,6 @@ struct Due {
     /// What the log shall look at: what is due of a schedule, and what is next.
     to_fire: BTreeMap<JobId, Times>,
 }
-
-/// What is due of a schedule, and what is due next, in milliseconds since the
-/// epoch.
-type Times = (Option<u64>, Option<u64>);
-
-/// An expression and its time zone.
-#[derive(Debug)]
-struct Cron(String, String);
 
 /// See the module.
 pub(crate) struct Master {
