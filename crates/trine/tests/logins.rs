@@ -141,3 +141,30 @@ async fn key_commands_speak_tls() {
     let (code, _, error) = shell.run(&wrong, "").await;
     assert!(code != Some(0) && error.contains("certificate"), "{error}");
 }
+
+#[tokio::test]
+async fn jobs_are_run_over_tls_and_named_resources_are_found() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let ports = local::free_ports(2).expect("free ports");
+    let config = dir.path().join("node.toml");
+    std::fs::write(&config, "limits.resources = { gpu = 1 }\n").expect("written");
+    let more = ["--tls", "admin=auto", "--config", config.to_str().expect("text")];
+    let spec = NodeSpec {
+        partitions: Some(1),
+        program: Some(env!("CARGO_BIN_EXE_trine").into()),
+        more: more.map(str::to_owned).to_vec(),
+        ..NodeSpec::local(dir.path(), 1, ports[0], ports[1])
+    };
+    let trusted = spec.data.join("tls/certificate.pem");
+    let data = spec.data.to_str().expect("text").to_owned();
+    let mut nodes = Vec::new();
+    local::start_cluster(vec![spec], &mut nodes).await.expect("the node starts");
+    let run = ["run", "--data", &data, "--resource", "gpu=1", "--", "echo", ":::", "a"];
+    let variables = [("TRINE_CA_FILE", trusted.to_str().expect("text"))];
+    let shell = Shell { folder: dir.path(), variables: &variables };
+    let (code, out, error) = shell.run(&run, "").await;
+    assert_eq!((code, out.as_str()), (Some(0), "a\n"), "{error}");
+    let nobody = Shell { folder: dir.path(), variables: &[("TRINE_CA_FILE", "/no/such/file")] };
+    let (code, _, error) = nobody.run(&run, "").await;
+    assert!(code == Some(2) && error.contains("TRINE_CA_FILE"), "{error}");
+}

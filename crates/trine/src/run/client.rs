@@ -14,16 +14,21 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use trine_compute::record::{Decoder, decode_result};
 use trine_compute::{JobId, JobSpec, TaskResult};
+use trine_front::tls::TlsDialler;
 
 use crate::admin::client::{AdminClient, candidates};
 use crate::cli::NodeTarget;
 use crate::failure::Failure;
 use crate::http::guard::token_path;
 
+/// The variable that names the certificates to trust: with it, nodes are spoken
+/// to over TLS, as by the Python package.
+const CA_FILE: &str = "TRINE_CA_FILE";
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer may take to begin.
@@ -50,6 +55,8 @@ struct Door {
 #[derive(Debug)]
 pub struct Api {
     doors: Vec<Door>,
+    /// How doors are encrypted; `None`: not at all.
+    dialler: Option<TlsDialler>,
     at: usize,
     open: Option<SendRequest<Full<Bytes>>>,
 }
@@ -57,7 +64,7 @@ pub struct Api {
 impl Clone for Api {
     /// The same nodes over a connection of its own.
     fn clone(&self) -> Self {
-        Self { doors: self.doors.clone(), at: self.at, open: None }
+        Self { doors: self.doors.clone(), dialler: self.dialler.clone(), at: self.at, open: None }
     }
 }
 
@@ -134,7 +141,12 @@ impl Api {
             // Says where it was looked for.
             AdminClient::find(target)?;
         }
-        Ok(Self { doors, at: 0, open: None })
+        let trusted = std::env::var_os(CA_FILE).map(PathBuf::from);
+        let dialler = trusted.map(|trusted| TlsDialler::open(&trusted)).transpose();
+        let dialler = dialler.map_err(|error| {
+            Failure::new(error).hint(format!("{CA_FILE} names the certificates to trust")).usage()
+        })?;
+        Ok(Self { doors, dialler, at: 0, open: None })
     }
 
     /// The answer to a request, asked of one node after the other until one
@@ -195,9 +207,11 @@ impl Api {
             let failure = Failure::new(format!("node at {}: {what}", door.address));
             Unanswered::Broken { failure, sent }
         };
-        let mut sender = match self.open.take().filter(|open| !open.is_closed()) {
-            Some(open) => open,
-            None => connect(door.address).await.map_err(|what| broken(&what, false))?,
+        let mut sender = if let Some(open) = self.open.take().filter(|open| !open.is_closed()) {
+            open
+        } else {
+            let connected = Box::pin(connect(door.address, self.dialler.as_ref())).await;
+            connected.map_err(|what| broken(&what, false))?
         };
         let request = Request::builder()
             .method(&ask.method)
@@ -293,12 +307,27 @@ impl Api {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String> {
+async fn connect(
+    address: SocketAddr,
+    dialler: Option<&TlsDialler>,
+) -> Result<SendRequest<Full<Bytes>>, String> {
     let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
     let stream =
         stream.map_err(|_| "no connection in time".to_owned())?.map_err(|error| error.to_string())?;
     // A record that waits for another costs more than a packet.
     let _ = stream.set_nodelay(true);
+    match dialler {
+        None => speak(stream).await,
+        Some(dialler) => {
+            let encrypted = dialler.dial(stream, None, address.ip()).await;
+            speak(encrypted.map_err(|error| format!("{error}; {CA_FILE} names whom to trust"))?).await
+        }
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, String> {
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     // It ends with the connection; what it says, the request says, too.
