@@ -81,6 +81,21 @@ pub(crate) fn some() -> Result<Vec<Seen>, Trouble> {
     Ok(seen)
 }
 
+/// The trials of `cargo xtask test`: whom what strikes, and when.
+const SHORT: [(Role, Fault, Moment); 5] = [
+    (Role::Worker, Fault::Kill, Moment::Running),
+    (Role::Worker, Fault::Cut, Moment::Running),
+    (Role::Master, Fault::Kill, Moment::Running),
+    (Role::Client, Fault::Kill, Moment::Running),
+    (Role::Worker, Fault::Kill, Moment::Exited),
+];
+
+/// A few of all, in little more than a minute.
+pub(crate) fn short() -> Result<Vec<Seen>, Trouble> {
+    let mut cluster = Cluster::start()?;
+    SHORT.into_iter().map(|(role, fault, moment)| trial::run(&mut cluster, role, fault, moment)).collect()
+}
+
 /// Every state of a task, for each role, with one fault.
 pub(crate) fn all(fault: Fault) -> Result<Vec<Seen>, Trouble> {
     let mut cluster = Cluster::start()?;

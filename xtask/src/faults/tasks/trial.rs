@@ -81,6 +81,11 @@ pub(super) fn run(cluster: &mut Cluster, role: Role, fault: Fault, moment: Momen
     }
     if role == Role::Worker && moment == Moment::Running {
         seen.elsewhere = cast.elsewhere(&ran, struck);
+        if ran.is_empty() {
+            seen.wrong.push("the victim executed nothing when it was struck".to_owned());
+        } else if seen.elsewhere.is_none() {
+            seen.wrong.push(format!("nobody else executes {ran:?}"));
+        }
     }
     let job = job.map_or_else(|| cast.newest_job(), Ok)?;
     let lost_for_two = (struck + LEASE * 3 + SLACK).saturating_duration_since(Instant::now());
@@ -202,8 +207,9 @@ impl Cast<'_> {
             Moment::Exited => {
                 running(load.tasks)?;
                 self.cluster.signal(self.master, Signal::STOP);
-                wait_for(REACH, || processes::of(&self.mark).is_empty());
-                Ok(())
+                let ended = wait_for(REACH, || processes::of(&self.mark).is_empty());
+                let why = || Trouble::Unexpected(format!("{}: the tasks do not end", self.mark));
+                if ended { Ok(()) } else { Err(why()) }
             }
         }
     }
