@@ -12,7 +12,7 @@ use trine_types::NodeNumber;
 
 use crate::amounts::Amounts;
 use crate::calendar;
-use crate::codec::{self, CHANGED, RANGE, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
+use crate::codec::{self, CHANGED, RANGE_COUNT, SPEC, changed_key, job_key, part_key};
 use crate::command::{Encoded, Failed, Phase, Progress, Refusal, Returned};
 use crate::due::{Cron, Times};
 use crate::events::{Chronicle, Event, Fate};
@@ -23,11 +23,12 @@ use crate::schedule::{self, Action, Grant, JobFacts, Next, Scheduler, Slots, Ver
 use crate::spec::{Attempt, JobId, JobSpec, Outcome, Output, Schedule, Stamps, TaskResult, TaskSpec, Waited};
 use crate::state::{self, RangeRow, Turn};
 
+use cache::Cache;
+
+mod cache;
+
 /// Rows that are read at once while following the log.
 const ROWS_AT_ONCE: usize = 1_024;
-/// Bytes of ranges that are kept in memory, about, so that granting a task
-/// does not read its whole range.
-const CACHED_BYTES: usize = 32 * 1024 * 1024;
 /// Results in one command, by count and bytes.
 const MAX_COMMIT_RESULTS: usize = 1_024;
 /// See [`MAX_COMMIT_RESULTS`].
@@ -83,38 +84,6 @@ struct Waits {
     open: u64,
     /// Nothing more comes.
     over: bool,
-}
-
-/// The tasks of ranges, cut but not decoded.
-#[derive(Debug, Default)]
-struct Cache {
-    ranges: BTreeMap<(JobId, u64), Vec<Bytes>>,
-    bytes: usize,
-}
-
-impl Cache {
-    fn range(&mut self, view: &dyn View, job: JobId, first: u64) -> Result<&[Bytes], Refusal> {
-        let size = |tasks: &[Bytes]| tasks.iter().map(Bytes::len).sum::<usize>();
-        if !self.ranges.contains_key(&(job, first)) {
-            let row = view.get(&part_key(RANGE, job, first))?;
-            let tasks = codec::split_tasks(row.unwrap_or_default())?;
-            while self.bytes > CACHED_BYTES {
-                let Some((_, old)) = self.ranges.pop_first() else { break };
-                self.bytes = self.bytes.saturating_sub(size(&old));
-            }
-            self.bytes += size(&tasks);
-            self.ranges.insert((job, first), tasks);
-        }
-        Ok(self.ranges.get(&(job, first)).map_or(&[], Vec::as_slice))
-    }
-
-    fn forget(&mut self, job: JobId) {
-        let gone: Vec<_> = self.ranges.range((job, 0)..=(job, u64::MAX)).map(|(key, _)| *key).collect();
-        for key in gone {
-            let tasks = self.ranges.remove(&key).unwrap_or_default();
-            self.bytes = self.bytes.saturating_sub(tasks.iter().map(Bytes::len).sum());
-        }
-    }
 }
 
 /// What waits for other jobs, or for its deadline.
