@@ -1,6 +1,8 @@
 //! Folders and users of cells. Each is taken by one cell at a time, of whatever
-//! node of this machine: a lock on a file beside the folder says so, which ends
-//! with whoever holds it, the node or the launcher that it was handed to.
+//! node of this machine: a lock on a file says so, which ends with whoever holds
+//! it, the node or the launcher that it was handed to. The file is beside the
+//! folder; for a user of its own it is where all nodes look, wherever they have
+//! their folders: who ends a task ends all that its user runs.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -61,6 +63,11 @@ pub(crate) struct Place {
 /// None is, or the folder is somebody else's, or cannot be used.
 pub(crate) fn claim(root: &Path, isolation: &Isolation) -> io::Result<Place> {
     make_root(root, isolation)?;
+    let locks = match isolation {
+        Isolation::OwnUsers(_) => Path::new(SHARED_FOLDER),
+        _ => root,
+    };
+    make_root(locks, isolation)?;
     for number in 0..MAX_CELLS {
         let (name, confinement) = cell(number, isolation);
         let lock = OpenOptions::new()
@@ -69,7 +76,7 @@ pub(crate) fn claim(root: &Path, isolation: &Isolation) -> io::Result<Place> {
             .write(true)
             .mode(0o600)
             .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
-            .open(root.join(format!(".{name}")))?;
+            .open(locks.join(format!(".{name}")))?;
         match lock.try_lock() {
             Ok(()) => {
                 let folder = root.join(name);
@@ -147,6 +154,18 @@ mod tests {
         assert_ne!(third.folder, folder);
         drop(handed);
         assert_eq!(take().folder, folder);
+    }
+
+    #[test]
+    fn nodes_with_folders_of_their_own_do_not_share_users() {
+        if !rustix::process::geteuid().is_root() {
+            println!("NOT RUN: only root runs tasks as other users");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let take = |name| claim(&dir.path().join(name), &Isolation::OwnUsers(FIRST_UID)).expect("a place");
+        let (here, there) = (take("here"), take("there"));
+        assert_ne!(here.confinement, there.confinement);
     }
 
     #[test]
