@@ -64,10 +64,12 @@ pub(crate) struct Place {
 pub(crate) fn claim(root: &Path, isolation: &Isolation) -> io::Result<Place> {
     make_root(root, isolation)?;
     let locks = match isolation {
-        Isolation::OwnUsers(_) => Path::new(SHARED_FOLDER),
+        Isolation::OwnUsers(_) if root != Path::new(SHARED_FOLDER) => {
+            make_root(Path::new(SHARED_FOLDER), isolation)?;
+            Path::new(SHARED_FOLDER)
+        }
         _ => root,
     };
-    make_root(locks, isolation)?;
     for number in 0..MAX_CELLS {
         let (name, confinement) = cell(number, isolation);
         let lock = OpenOptions::new()

@@ -298,14 +298,14 @@ fn answered_there(asks: Vec<Ask>, asked: NodeNumber, answer: Result<Bytes, CallE
 
 /// Confirms that this node still leads and that its state is as new as any
 /// acknowledgement. `false`: it does not lead (or has no quorum).
-async fn confirm(local: &Local, patience: Duration) -> bool {
+async fn confirm(local: &Local) -> bool {
     if planted::active(planted::READ_WITHOUT_QUORUM) {
         return true;
     }
     let question = local.question();
     match local.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
         Ok(linearizer) => {
-            if timeout(patience, local.acks.proven(&question)).await.is_err() {
+            if timeout(ELECTION_TIMEOUT_MAX, local.acks.proven(&question)).await.is_err() {
                 return false;
             }
             let mut applied = local.replica.watch_applied();
@@ -339,7 +339,7 @@ async fn answer_here(node: Arc<Node>, local: Arc<Local>, group: GroupId, asks: V
     let again = |asks| Finished::Again { asks, asked: me, leader: None, lost: false };
     let queries: Arc<Vec<Bytes>> = Arc::new(asks.iter().flat_map(|ask| ask.queries.clone()).collect());
     let deadline = Instant::now() + node.config.query_deadline;
-    if !confirm(&local, ELECTION_TIMEOUT_MAX).await {
+    if !confirm(&local).await {
         return again(asks);
     }
     loop {
