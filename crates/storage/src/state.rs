@@ -69,6 +69,11 @@ pub trait Keyspace: View + 'static {
     /// [`StateError::Failed`]: the batch may reappear after a restart.
     fn commit(&self, batch: Batch) -> Result<(), StateError>;
 
+    /// Whether the next [`Self::commit`] may have to wait for the disk.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
     /// The rows as they are now, unchanged by later commits. Hold it no
     /// longer than needed: it keeps old rows alive.
     fn view(&self) -> Arc<dyn View>;

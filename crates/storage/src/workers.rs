@@ -1,17 +1,32 @@
 //! Where blocking state work runs: a few threads in the product, so that a
 //! stalled state store never holds up an async task; inline in the simulator,
 //! which has one thread.
+//!
+//! A job that is expected to be short runs where it is asked for: handing it
+//! to a thread and its result back would cost more than the job. A short job
+//! that was not short is taken as a warning, and for a while all go to the
+//! threads again.
 
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Jobs that may wait in the queue; the next caller of [`Workers::run`] waits.
 const QUEUE_JOBS: usize = 256;
+
+/// A job that took longer should not have run in place. A tenth of what a
+/// heartbeat may be late.
+const SHORT: Duration = Duration::from_millis(5);
+
+/// Jobs that go to the threads after one that was too long in place.
+const CAUTIOUS_JOBS: u32 = 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -25,6 +40,9 @@ pub struct JobLost;
 #[derive(Clone)]
 pub struct Workers {
     queue: Option<mpsc::Sender<Job>>,
+    /// How many short jobs still go to the threads. Several tasks run short
+    /// jobs at once; that some count twice or not at all does no harm.
+    cautious: Arc<AtomicU32>,
 }
 
 impl Workers {
@@ -40,13 +58,40 @@ impl Workers {
             let jobs = jobs.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&jobs))?;
         }
-        Ok(Self { queue: Some(queue) })
+        Ok(Self { queue: Some(queue), cautious: Arc::default() })
     }
 
     /// No threads: a job runs when its future is first polled.
     #[must_use]
     pub fn inline() -> Self {
-        Self { queue: None }
+        Self { queue: None, cautious: Arc::default() }
+    }
+
+    /// Runs `job`, which should neither wait nor work for longer than about a
+    /// millisecond, in place: while it does, nothing else runs on the caller's
+    /// thread. Goes to the threads, as [`Self::run`] does, for a while after
+    /// one took more than five milliseconds.
+    ///
+    /// # Errors
+    /// [`JobLost`], as for [`Self::run`].
+    pub async fn run_short<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobLost> {
+        if self.queue.is_none() {
+            return Ok(job());
+        }
+        let left = self.cautious.load(Ordering::Relaxed);
+        if left > 0 {
+            self.cautious.store(left - 1, Ordering::Relaxed);
+            return self.run(job).await;
+        }
+        let began = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(job)).map_err(|_| JobLost)?;
+        if began.elapsed() > SHORT {
+            self.cautious.store(CAUTIOUS_JOBS, Ordering::Relaxed);
+        }
+        Ok(result)
     }
 
     /// Runs `job` and returns its result. A job that was queued runs even if
@@ -93,6 +138,26 @@ mod tests {
             let expected: Vec<_> = (0..1000).map(|n| Ok(n * 2)).collect();
             assert_eq!(results, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn short_jobs_run_in_place_until_one_takes_long() {
+        let workers = Workers::threads(1).expect("threads");
+        let here = thread::current().id();
+        let place = || thread::current().id();
+        assert_eq!(workers.run_short(place).await, Ok(here));
+        let long = || {
+            let began = Instant::now();
+            while began.elapsed() <= SHORT {
+                thread::yield_now();
+            }
+        };
+        assert_eq!(workers.run_short(long).await, Ok(()));
+        for _ in 0..CAUTIOUS_JOBS {
+            assert_ne!(workers.run_short(place).await, Ok(here), "the threads take over");
+        }
+        assert_eq!(workers.run_short(place).await, Ok(here), "and give back");
+        assert_eq!(workers.run_short(|| panic!("planned")).await, Err::<(), _>(JobLost));
     }
 
     #[tokio::test]

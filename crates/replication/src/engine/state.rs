@@ -1,5 +1,6 @@
 //! openraft's state machine over a keyspace. The rules are in
-//! [`crate::apply`]; here is where they run (on the node's workers), how
+//! [`crate::apply`]; here is where they run (on the node's workers, or in place
+//! if there is little to do), how
 //! entries become runs, and how a snapshot replaces the whole state.
 //!
 //! A replica's rows are in keyspace `g{group}-{generation}`; the row of the
@@ -26,6 +27,9 @@ type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 /// is larger. Bounds memory and how long readers see an old state.
 const RUN_ENTRIES: usize = 256;
 const RUN_BYTES: usize = 4 << 20;
+/// A run of at most so many bytes is applied in place: about a hundred
+/// commands, less work than to hand them to a thread and back.
+const SHORT_RUN_BYTES: usize = 64 << 10;
 
 /// See the module.
 pub(crate) struct ReplicaState {
@@ -55,6 +59,8 @@ impl ReplicaState {
     /// Applies the first run of `entries`; returns how many it took.
     async fn run(&mut self, entries: Vec<EntryResponder<Types>>) -> io::Result<Vec<EntryResponder<Types>>> {
         let mut core = self.core.take().ok_or_else(|| io::Error::other("an earlier apply did not return"))?;
+        let is_short =
+            !core.keyspace().may_wait() && entries.iter().map(cost).sum::<usize>() <= SHORT_RUN_BYTES;
         let (entries, mut responders): (Vec<Entry>, Vec<_>) = entries.into_iter().unzip();
         let job = move || {
             let result = core.apply_run(&entries);
@@ -65,7 +71,8 @@ impl ReplicaState {
             }
             (core, entries, result)
         };
-        let (core, mut entries, result) = self.workers.run(job).await.map_err(io::Error::other)?;
+        let ran = if is_short { self.workers.run_short(job).await } else { self.workers.run(job).await };
+        let (core, mut entries, result) = ran.map_err(io::Error::other)?;
         let (results, events) = result?;
         let applied = core.applied;
         self.core = Some(core);

@@ -201,6 +201,11 @@ impl Keyspace for SpaceHandle {
         Ok(())
     }
 
+    /// From when the writer thread is asked: it may be behind already.
+    fn may_wait(&self) -> bool {
+        self.0.recent().active.bytes() >= self.0.layer_bytes
+    }
+
     fn view(&self) -> Arc<dyn View> {
         Arc::new(self.0.snapshot())
     }
