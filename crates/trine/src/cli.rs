@@ -197,7 +197,7 @@ pub struct ProcessArgs {
     /// What to log on standard error (error, warn, info, debug, or per module) [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
-    /// Threads for each of consensus, clients and state [default: by the number of cores].
+    /// Threads for each of consensus, clients and state; 1: one for consensus and clients together [default: by the number of cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<u16>,
     /// Execute tasks even if nothing keeps them from this node's data and keys

@@ -89,7 +89,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threads {
-    /// For consensus, 1 to 64, default 2.
+    /// For consensus, 1 to 64, default 2. If this and `front` are 1, one
+    /// thread does both: for nodes that share a few cores.
     pub raft: Option<u16>,
     /// For client connections, 1 to 64; default: cores, at most 4.
     pub front: Option<u16>,

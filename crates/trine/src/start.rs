@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use trine_database::TOO_MANY_CONNECTIONS;
@@ -17,7 +17,7 @@ use trine_transport::Ticket;
 use crate::admin::protocol;
 use crate::admin::server::{AdminServer, Control};
 use crate::cli::StartArgs;
-use crate::config::{Config, ValidConfig};
+use crate::config::{Config, ValidConfig, ValidThreads};
 use crate::control::NodeControl;
 use crate::dev::StopSignal;
 use crate::failure::Failure;
@@ -65,17 +65,31 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
         Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
     let ticket = args.join.as_deref().map(ticket::read_ticket).transpose()?;
     log_to_standard_error(&config.log);
-    let raft = runtime("raft", config.threads.raft)?;
-    let front = runtime("front", config.threads.front)?;
-    let outcome = raft.block_on(serve(config, ticket, front.handle()));
-    front.shutdown_timeout(Duration::from_secs(1));
-    raft.shutdown_timeout(Duration::from_secs(1));
+    let (raft, front) = runtimes(&config.threads)?;
+    let clients = front.as_ref().unwrap_or(&raft).handle().clone();
+    let outcome = raft.block_on(serve(config, ticket, &clients));
+    for runtime in front.into_iter().chain([raft]) {
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    }
     outcome
 }
 
-fn runtime(name: &'static str, threads: usize) -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+/// For consensus, and for clients unless one thread is to do both: with one
+/// thread for each, every command would wake the other twice.
+fn runtimes(threads: &ValidThreads) -> Result<(Runtime, Option<Runtime>), Failure> {
+    if (threads.raft, threads.front) == (1, 1) {
+        return Ok((runtime("node", Builder::new_current_thread())?, None));
+    }
+    let several = |name, count| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(count);
+        runtime(name, builder)
+    };
+    Ok((several("raft", threads.raft)?, Some(several("front", threads.front)?)))
+}
+
+fn runtime(name: &'static str, mut builder: Builder) -> Result<Runtime, Failure> {
+    builder
         .max_blocking_threads(4)
         .thread_name(name)
         .enable_all()
