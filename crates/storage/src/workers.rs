@@ -25,8 +25,11 @@ const QUEUE_JOBS: usize = 256;
 /// heartbeat may be late.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// Jobs that go to the threads after one that was too long in place.
-const CAUTIOUS_JOBS: u32 = 1024;
+/// Jobs that go to the threads after one that was too long in place: few, since
+/// it may only have waited for a processor; twice as many each time that the
+/// next one in place is too long as well, as when the disk is slow.
+const CAUTIOUS_JOBS: u32 = 32;
+const MOST_CAUTIOUS_JOBS: u32 = 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -40,9 +43,38 @@ pub struct JobLost;
 #[derive(Clone)]
 pub struct Workers {
     queue: Option<mpsc::Sender<Job>>,
-    /// How many short jobs still go to the threads. Several tasks run short
-    /// jobs at once; that some count twice or not at all does no harm.
-    cautious: Arc<AtomicU32>,
+    caution: Arc<Caution>,
+}
+
+/// Several tasks run short jobs at once; that some count twice or not at all
+/// does no harm.
+#[derive(Default)]
+struct Caution {
+    /// How many short jobs still go to the threads.
+    left: AtomicU32,
+    /// How many the last job that was too long in place sent there; 0 after
+    /// one that was short.
+    last: AtomicU32,
+}
+
+impl Caution {
+    /// Whether the next short job goes to the threads.
+    fn takes(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    /// A job took so long in place.
+    fn learn(&self, took: Duration) {
+        let next = match self.last.load(Ordering::Relaxed) {
+            _ if took <= SHORT => 0,
+            0 => CAUTIOUS_JOBS,
+            last => (last * 2).min(MOST_CAUTIOUS_JOBS),
+        };
+        self.last.store(next, Ordering::Relaxed);
+        self.left.store(next, Ordering::Relaxed);
+    }
 }
 
 impl Workers {
@@ -58,13 +90,13 @@ impl Workers {
             let jobs = jobs.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&jobs))?;
         }
-        Ok(Self { queue: Some(queue), cautious: Arc::default() })
+        Ok(Self { queue: Some(queue), caution: Arc::default() })
     }
 
     /// No threads: a job runs when its future is first polled.
     #[must_use]
     pub fn inline() -> Self {
-        Self { queue: None, cautious: Arc::default() }
+        Self { queue: None, caution: Arc::default() }
     }
 
     /// Runs `job`, which should neither wait nor work for longer than about a
@@ -81,16 +113,12 @@ impl Workers {
         if self.queue.is_none() {
             return Ok(job());
         }
-        let left = self.cautious.load(Ordering::Relaxed);
-        if left > 0 {
-            self.cautious.store(left - 1, Ordering::Relaxed);
+        if self.caution.takes() {
             return self.run(job).await;
         }
         let began = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(job)).map_err(|_| JobLost)?;
-        if began.elapsed() > SHORT {
-            self.cautious.store(CAUTIOUS_JOBS, Ordering::Relaxed);
-        }
+        self.caution.learn(began.elapsed());
         Ok(result)
     }
 
@@ -158,6 +186,23 @@ mod tests {
         }
         assert_eq!(workers.run_short(place).await, Ok(here), "and give back");
         assert_eq!(workers.run_short(|| panic!("planned")).await, Err::<(), _>(JobLost));
+    }
+
+    #[test]
+    fn caution_grows_while_jobs_in_place_are_long_and_ends_with_a_short_one() {
+        let caution = Caution::default();
+        let sent = || {
+            caution.learn(SHORT * 2);
+            let sent = std::iter::repeat_with(|| caution.takes()).take_while(|takes| *takes).count();
+            u32::try_from(sent).expect("few")
+        };
+        assert_eq!([sent(), sent()], [CAUTIOUS_JOBS, 2 * CAUTIOUS_JOBS]);
+        let grown: Vec<_> = std::iter::repeat_with(sent).take(10).collect();
+        assert_eq!(grown.last(), Some(&MOST_CAUTIOUS_JOBS));
+        caution.learn(SHORT);
+        assert!(!caution.takes());
+        caution.learn(SHORT * 2);
+        assert_eq!(caution.left.load(Ordering::Relaxed), CAUTIOUS_JOBS);
     }
 
     #[tokio::test]
