@@ -15,7 +15,7 @@ const ENOUGH: usize = 512;
 /// The wait is at most this long, and at most this part of the last round.
 /// Timers end at the next millisecond: it is longer than it seems.
 const MOST: Duration = Duration::from_millis(2);
-const PART: u32 = 4;
+const PART: u32 = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
