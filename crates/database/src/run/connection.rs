@@ -4,7 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use trine_front::{Accepted, Stream, TlsAcceptor};
@@ -234,9 +234,13 @@ async fn push(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> 
         writer.flush().await?;
         return Ok(false);
     }
-    match writer.write_buf(output).await? {
+    // `write_buf` would write a vector of one, which costs the kernel more.
+    match writer.write(output).await? {
         0 => Err(io::ErrorKind::WriteZero.into()),
-        _ => Ok(true),
+        wrote => {
+            output.advance(wrote);
+            Ok(true)
+        }
     }
 }
 
