@@ -175,3 +175,29 @@ async fn the_command_line_trusts_what_it_is_given_and_nothing_else() {
     }
     assert!(TlsDialler::open(&own.path().join(KEY_FILE)).is_err(), "a key is no certificate");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever the certificate's file holds is read or refused by name, and
+    /// reading it changes neither file.
+    #[test]
+    fn a_damaged_certificate_is_refused_by_name(
+        at in 0..400_usize,
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        whole in proptest::prelude::any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        TlsAcceptor::open(&settings(folder.path(), TlsSource::Automatic)).expect("made");
+        let (certificate, key) = (folder.path().join(CERTIFICATE_FILE), folder.path().join(KEY_FILE));
+        let mut bytes = if whole { Vec::new() } else { std::fs::read(&certificate).expect("made") };
+        bytes.splice(at.min(bytes.len())..(at + noise.len()).min(bytes.len()), noise);
+        std::fs::write(&certificate, &bytes).expect("ours");
+        let source = TlsSource::Files { certificate: certificate.clone(), key, client_ca: None };
+        if let Err(refused) = TlsAcceptor::open(&settings(folder.path(), source)) {
+            let refused = refused.to_string();
+            proptest::prop_assert!(refused.contains("certificate"), "{refused}");
+        }
+        proptest::prop_assert_eq!(std::fs::read(&certificate).expect("ours"), bytes);
+    }
+}
