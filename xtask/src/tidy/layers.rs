@@ -8,6 +8,7 @@ use super::tree::Tree;
 /// A crate appears in the tree when work on it starts; its place is here before.
 const EDGES: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("histogram", &[]),
     ("transport", &[]),
     ("front", &[]),
     ("storage", &[]),
