@@ -25,7 +25,7 @@ async fn load(log: GroupLog, entries: u64, payload: Bytes, until: Instant) -> Ve
         next += entries;
         let (reply, result) = oneshot::channel();
         let started = Instant::now();
-        log.append(batch, Box::new(move |outcome| drop(reply.send(outcome))));
+        log.append(batch, Box::new(move |outcome| drop(reply.send(outcome)))).expect("the log takes it in");
         result.await.expect("called").expect("written");
         times.push(started.elapsed());
         if next > KEPT && next.is_multiple_of(1000) {

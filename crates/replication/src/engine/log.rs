@@ -52,7 +52,7 @@ impl LogStore {
 }
 
 /// Starts an operation of the log and waits until it is on disk.
-pub(crate) fn durable(start: impl FnOnce(Done)) -> impl Future<Output = io::Result<()>> + Send {
+pub(crate) fn durable<R>(start: impl FnOnce(Done) -> R) -> impl Future<Output = io::Result<()>> + Send {
     let (done, finished) = oneshot::channel::<Result<(), WalError>>();
     start(Box::new(move |result| {
         // Nobody waits any more if the group is being closed.
@@ -155,8 +155,12 @@ impl RaftLogStorage<Types> for LogStore {
         let entries = entries.into_iter().map(|entry| to_log(&entry)).collect::<io::Result<Vec<_>>>()?;
         // The back-pressure of the log.
         self.log.ready().await;
-        self.log.append(entries, Box::new(|result| callback.io_completed(result.map_err(io::Error::other))));
-        Ok(())
+        let done = Box::new(|result: Result<(), WalError>| {
+            callback.io_completed(result.map_err(io::Error::other));
+        });
+        // Were a refusal told to `done` alone, openraft would go on to apply
+        // entries that cannot be read, and take them for applied.
+        self.log.append(entries, done).map_err(io::Error::other)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {

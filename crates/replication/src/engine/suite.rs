@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
 use trine_storage::{
     Disk, Driver, OrderedStore, RealDisk, SimDisk, Transaction, View, Wal, WalConfig, Workers,
@@ -13,7 +16,7 @@ use trine_storage::{
 use trine_types::GroupId;
 
 use super::log::LogStore;
-use super::{GridRuntime, ReplicaState, Types};
+use super::{Entry, GridRuntime, LogId, ReplicaState, Types};
 use crate::apply::ApplyCore;
 use crate::machine::{Answer, Machine, ReadTime, Stamp};
 use crate::replica::{Replica, Replicas};
@@ -76,4 +79,22 @@ fn openrafts_suite_passes_on_the_simulated_disk() {
 #[test]
 fn openrafts_suite_passes_on_a_real_disk() {
     run(Suite::test_all(OnRealDisk));
+}
+
+#[test]
+fn entries_that_a_failed_log_refuses_are_an_error_at_once() {
+    run(async {
+        let simulated = SimDisk::new(1);
+        let disk = simulated.mount().expect("a new disk mounts");
+        let (mut log, _) = stores(disk, Driver::Task { sync_latency: Duration::from_micros(10) });
+        let blank = |index| Entry { log_id: LogId::new_term_index(1, index), payload: EntryPayload::Blank };
+        simulated.fail_syncs(1);
+        let (flushed, outcome) = Types::oneshot();
+        log.append([blank(0)], IOFlushed::signal(flushed)).await.expect("it is taken in");
+        assert!(outcome.await.expect("it is told").is_err(), "the sync has failed");
+        let refused = log.append([blank(1)], IOFlushed::noop()).await;
+        assert!(refused.is_err(), "openraft must not go on as if the entry could be read");
+        assert_eq!(log.get_log_state().await.expect("a state").last_log_id, Some(blank(0).log_id));
+        Ok(())
+    });
 }

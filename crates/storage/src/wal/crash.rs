@@ -64,7 +64,7 @@ fn operate(random: &mut StdRng, wal: &Wal, state: &mut State, term: u64, done: D
                 .map(|index| entry(term, index, random.random_range(0..size)))
                 .collect();
             model.entries.extend(new.iter().map(|entry| (entry.at.index, entry.clone())));
-            log.append(new, done);
+            let _ = log.append(new, done);
         }
         11..=12 => {
             let vote = Bytes::from(random.random::<u64>().to_le_bytes().to_vec());

@@ -23,7 +23,7 @@ fn open(disk: &SimDisk) -> Result<Wal, WalError> {
     Wal::open(disk.mount().expect("mount"), tiny(), TASK)
 }
 
-async fn acknowledged(submit: impl FnOnce(super::Done)) {
+async fn acknowledged<R>(submit: impl FnOnce(super::Done) -> R) {
     let (reply, result) = tokio::sync::oneshot::channel();
     submit(Box::new(move |outcome| drop(reply.send(outcome))));
     result.await.expect("called").expect("acknowledged");

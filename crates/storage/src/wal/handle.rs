@@ -187,54 +187,68 @@ impl GroupLog {
         self.wal.inner.shared.queue.room().await;
     }
 
-    /// Appends `entries`, which must follow the last one without a gap.
-    pub fn append(&self, entries: Vec<LogEntry>, done: Done) {
+    /// Appends `entries`, which must follow the last one without a gap; from
+    /// then on they can be read, and `done` tells when they are on disk.
+    ///
+    /// # Errors
+    /// They were refused and cannot be read, because the log has failed or is
+    /// closed, or they are too large or leave a gap. `done` is told the same.
+    pub fn append(&self, entries: Vec<LogEntry>, done: Done) -> Result<(), WalError> {
         let group = self.group.id;
         let large = entries.iter().map(|entry| entry.payload.len()).find(|size| *size > MAX_PAYLOAD_BYTES);
         if let Some(bytes) = large {
-            return done(Err(WalError::TooLarge { group, bytes }));
+            let error = WalError::TooLarge { group, bytes };
+            done(Err(error.clone()));
+            return Err(error);
         }
-        self.submit(Change::Append(entries), done);
+        self.submit(Change::Append(entries), done)
     }
 
     /// Saves the vote, an opaque value that replaces the last one.
     pub fn save_vote(&self, vote: Bytes, done: Done) {
-        self.submit(Change::Vote(vote), done);
+        let _ = self.submit(Change::Vote(vote), done);
     }
 
     /// Removes all entries after `last_kept`; all entries if `None`.
     pub fn truncate_after(&self, last_kept: Option<u64>, done: Done) {
-        self.submit(Change::TruncateAfter(last_kept), done);
+        let _ = self.submit(Change::TruncateAfter(last_kept), done);
     }
 
     /// Removes all entries up to and including `upto`, which may lie beyond
     /// the last one (after a snapshot).
     pub fn purge(&self, upto: LogPosition, done: Done) {
-        self.submit(Change::Purge(upto), done);
+        let _ = self.submit(Change::Purge(upto), done);
     }
 
     /// Forgets entries, vote and purged position: the replica was removed.
     /// The handle then stands for a new, empty log.
     pub fn destroy(&self, done: Done) {
-        self.submit(Change::Destroy, done);
+        let _ = self.submit(Change::Destroy, done);
     }
 
-    fn submit(&self, change: Change, done: Done) {
+    /// An error, of which `done` is told too: the change was not taken in.
+    fn submit(&self, change: Change, done: Done) -> Result<(), WalError> {
+        match self.take_in(change, done) {
+            Ok(()) => Ok(()),
+            Err((done, error)) => {
+                done(Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn take_in(&self, change: Change, done: Done) -> Result<(), (Done, WalError)> {
         let shared = &self.wal.inner.shared;
         if let Some(error) = shared.queue.refusal() {
-            return done(Err(error));
+            return Err((done, error));
         }
         let mut index = self.group.index();
         if let Err(error) = apply(&mut index, &change) {
-            drop(index);
-            return done(Err(error));
+            return Err((done, error));
         }
         let operation = Operation { group: self.group.clone(), epoch: index.epoch(), change, done };
         let pushed = shared.queue.push(operation);
-        drop(index);
-        if let Err((operation, error)) = pushed {
-            (operation.done)(Err(error));
-        }
+        pushed.map_err(|(operation, error)| (operation.done, error))
     }
 
     /// The entries from index `from` to before `to`, without gaps, starting

@@ -35,7 +35,7 @@ fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>, size: usize) -> Ve
 }
 
 /// Calls `operation` and waits for its callback.
-async fn done(operation: impl FnOnce(Done)) -> Result<(), WalError> {
+async fn done<R>(operation: impl FnOnce(Done) -> R) -> Result<(), WalError> {
     let (reply, result) = oneshot::channel();
     operation(Box::new(move |outcome| {
         let _ = reply.send(outcome);
@@ -94,7 +94,7 @@ async fn changes_are_visible_at_once_and_reads_are_bounded() {
     let wal = open(&disk, tiny()).expect("a new log");
     let log = wal.group(A);
     assert_eq!(log.bounds(), LogBounds::default());
-    log.append(entries(3, 10..=19, 100), Box::new(drop));
+    log.append(entries(3, 10..=19, 100), Box::new(drop)).expect("taken in");
     assert_eq!(log.bounds().last, Some(at(3, 19)));
     assert_eq!(log.first(), Some(10));
     assert_eq!((log.term_of(15), log.term_of(9), log.term_of(20)), (Some(3), None, None));
@@ -408,7 +408,8 @@ async fn a_closed_log_has_written_everything_and_refuses_more() {
     let mut outcomes = Vec::new();
     for index in 1..=50 {
         let (reply, result) = oneshot::channel();
-        log.append(vec![entry(1, index, 5000)], Box::new(move |outcome| drop(reply.send(outcome))));
+        let done = Box::new(move |outcome| drop(reply.send(outcome)));
+        log.append(vec![entry(1, index, 5000)], done).expect("taken in");
         outcomes.push(result);
     }
     wal.close().await;
@@ -424,7 +425,7 @@ async fn ready_holds_callers_back_while_the_queue_is_full() {
     let wal = open(&disk, WalConfig { queue_bytes: 10_000, ..tiny() }).expect("a new log");
     let log = wal.group(A);
     log.ready().await;
-    log.append(entries(1, 1..=1, 20_000), Box::new(drop));
+    log.append(entries(1, 1..=1, 20_000), Box::new(drop)).expect("taken in");
     assert!(log.ready().now_or_never().is_none(), "full");
     log.ready().await;
 }
@@ -534,7 +535,7 @@ async fn early_callbacks(driver: Driver) -> u64 {
         let before = *syncs.lock().expect("not poisoned");
         for group in 0..4 {
             let (dirty, syncs, early) = (dirty.clone(), syncs.clone(), early.clone());
-            wal.group(GroupId(group)).append(
+            let taken = wal.group(GroupId(group)).append(
                 vec![entry(1, round, 3000)],
                 Box::new(move |_| {
                     let synced = *syncs.lock().expect("not poisoned") > before;
@@ -543,6 +544,7 @@ async fn early_callbacks(driver: Driver) -> u64 {
                     }
                 }),
             );
+            taken.expect("taken in");
         }
         vote(&wal.group(A), b"v").await.expect("vote");
     }
