@@ -16,6 +16,7 @@
 //! | [`bare`], [`whole`], [`meshed`], [`kind`] | the kinds of node |
 //! | [`jobs`] | what whole nodes execute, and whether each task ran as promised |
 //! | [`planted`] | bugs that must be found |
+//! | [`golden`] | logs of released versions, which must replay to the same rows |
 //! | [`members`] | failure detection with thousands of members |
 //! | [`schedule`] | the scheduler of jobs with thousands of workers |
 //! | [`overlay`] | broadcast over a partial view with thousands of members |
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod door;
 pub mod failure;
 pub mod fleet;
+pub mod golden;
 pub mod hardware;
 pub mod history;
 pub mod host;

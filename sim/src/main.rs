@@ -12,10 +12,12 @@
 //!
 //! Exit code 0 only if no seed failed.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sim::fleet::{Score, run_all};
+use sim::golden;
 use sim::job::{Job, Report};
 use sim::kind::Kind;
 use sim::members;
@@ -87,6 +89,16 @@ enum Command {
     /// times and duplicate work, beside simpler policies. Build with
     /// `--release`.
     Schedule(schedule::figures::Options),
+    /// Write the logs of a stopped node as golden logs; see
+    /// `sim/golden/record.sh`.
+    Golden {
+        /// The node's data folder.
+        #[arg(long)]
+        data: PathBuf,
+        /// The folder to write to.
+        #[arg(long)]
+        to: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -109,6 +121,9 @@ fn main() -> ExitCode {
         Some(Command::Broadcast(options)) => {
             overlay::figures::run(&options);
             ExitCode::SUCCESS
+        }
+        Some(Command::Golden { data, to }) => {
+            code(golden::record(&data, &to).map_err(|error| error.to_string()))
         }
         None => run_seeds(&options),
     }

@@ -21,7 +21,7 @@
 //! | [`handle`] | [`Replication`], what other rooms hold |
 //! | [`machine`] | [`Machine`], what other rooms bring |
 //! | `batch`, `session`, `link`, `frames`, `gather`, `pulse`, `proof` | the rules, pure, and their bytes |
-//! | `apply`, `replica` | entries into rows; which rows count |
+//! | `apply`, `replica`, `replay` | entries into rows; which rows count; rows of a kept log |
 //! | `engine` | openraft behind one adapter |
 //! | `node`, `groups` | what tasks share; opening and closing replicas |
 //! | `run` | the tasks |
@@ -43,6 +43,7 @@ mod node;
 pub mod planted;
 mod proof;
 mod pulse;
+mod replay;
 mod replica;
 mod run;
 mod session;
@@ -54,4 +55,5 @@ pub use error::{ChangeError, GroupError, ProposeError, QueryError, StartError};
 pub use handle::{Replication, Reply, Timing};
 pub use machine::{Answer, Machine, ReadTime, Stamp};
 pub use node::Parts;
+pub use replay::replay;
 pub use status::{GroupStatus, Role};
