@@ -200,6 +200,9 @@ pub struct ProcessArgs {
     /// Threads for each of consensus, clients and state; 1: one for consensus and clients together [default: by the number of cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<u16>,
+    /// Let processors sleep deeply while this node is busy: saves power, but each step of a request may take 100 µs longer.
+    #[arg(long)]
+    pub deep_idle: bool,
     /// Execute tasks even if nothing keeps them from this node's data and keys
     /// (neither root, to give them users of their own, nor Landlock).
     #[arg(long)]

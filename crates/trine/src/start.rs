@@ -38,8 +38,10 @@ mod bring_up;
 mod early;
 mod hands;
 mod ticket;
+mod wakeful;
 
 use early::{EarlyControl, Staged, Uncounted};
+use wakeful::Wakeful;
 
 pub(crate) use bring_up::resident_bytes;
 
@@ -65,7 +67,11 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
         Config::from_args(args).and_then(Config::validate).map_err(|error| Failure::new(error).usage())?;
     let ticket = args.join.as_deref().map(ticket::read_ticket).transpose()?;
     log_to_standard_error(&config.log);
-    let (raft, front) = runtimes(&config.threads)?;
+    let wakeful = if config.threads.deep_idle { None } else { Wakeful::open() };
+    let (raft, front) = runtimes(&config.threads, wakeful.as_ref())?;
+    if let Some(wakeful) = wakeful {
+        raft.spawn(wakeful.relax());
+    }
     let clients = front.as_ref().unwrap_or(&raft).handle().clone();
     let outcome = raft.block_on(serve(config, ticket, &clients));
     for runtime in front.into_iter().chain([raft]) {
@@ -76,19 +82,29 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
 
 /// For consensus, and for clients unless one thread is to do both: with one
 /// thread for each, every command would wake the other twice.
-fn runtimes(threads: &ValidThreads) -> Result<(Runtime, Option<Runtime>), Failure> {
+fn runtimes(
+    threads: &ValidThreads,
+    wakeful: Option<&Arc<Wakeful>>,
+) -> Result<(Runtime, Option<Runtime>), Failure> {
     if (threads.raft, threads.front) == (1, 1) {
-        return Ok((runtime("node", Builder::new_current_thread())?, None));
+        return Ok((runtime("node", Builder::new_current_thread(), wakeful)?, None));
     }
     let several = |name, count| {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(count);
-        runtime(name, builder)
+        runtime(name, builder, wakeful)
     };
     Ok((several("raft", threads.raft)?, Some(several("front", threads.front)?)))
 }
 
-fn runtime(name: &'static str, mut builder: Builder) -> Result<Runtime, Failure> {
+fn runtime(
+    name: &'static str,
+    mut builder: Builder,
+    wakeful: Option<&Arc<Wakeful>>,
+) -> Result<Runtime, Failure> {
+    if let Some(wakeful) = wakeful {
+        wakeful.watch(&mut builder);
+    }
     builder
         .max_blocking_threads(4)
         .thread_name(name)
