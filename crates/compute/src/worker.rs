@@ -20,6 +20,9 @@ const MAX_RUNNING: usize = 1_024;
 const AHEAD: Duration = Duration::from_millis(20);
 /// Most tasks that are taken ahead.
 const MAX_AHEAD: u32 = 128;
+/// A result waits at most so long for others, and only while enough is at hand:
+/// short tasks share messages, entries of the log and syncs.
+const GATHER: Duration = Duration::from_millis(10);
 /// A worker with more results that are not committed takes no more tasks.
 const MAX_UNSETTLED: usize = 8_192;
 /// The same in bytes.
@@ -57,6 +60,8 @@ pub(crate) struct Worker {
     kept: BTreeMap<Attempt, Kept>,
     kept_bytes: usize,
     unsent: VecDeque<Attempt>,
+    /// Something of that is not to wait for others.
+    pressing: bool,
     /// When a master last spoke; `None`: what it knew of has been let go.
     heard: Option<Duration>,
     /// How long bodies take lately.
@@ -79,15 +84,22 @@ impl Worker {
             kept: BTreeMap::new(),
             kept_bytes: 0,
             unsent: VecDeque::new(),
+            pressing: false,
             heard: None,
             typical: None,
             times: BTreeMap::new(),
         }
     }
 
-    /// Whether something has ended that the master does not know.
-    pub(crate) fn has_news(&self) -> bool {
-        !self.unsent.is_empty()
+    /// When the master is to be told what has ended; `None`: nothing has. At
+    /// once, but for what may gather: tasks of the same job wait here, and no
+    /// slot will be empty before the answer comes.
+    pub(crate) fn tells_at(&self) -> Option<Duration> {
+        let since = self.kept.get(self.unsent.front()?).map(|kept| kept.at).unwrap_or_default();
+        let (ahead, waiting) = (self.ahead(), u32::try_from(self.waiting.len()).unwrap_or(u32::MAX));
+        let plenty = ahead > 0 && waiting >= ahead.div_ceil(2) && self.unsent.len() < MAX_BEAT_RESULTS;
+        let gathers = plenty && !self.pressing;
+        Some(if gathers { since.saturating_add(GATHER) } else { since })
     }
 
     /// The attempts that run.
@@ -135,6 +147,7 @@ impl Worker {
             bytes += size(&told.result);
             ended.push(told);
         }
+        self.pressing &= !self.unsent.is_empty();
         ended
     }
 
@@ -160,6 +173,7 @@ impl Worker {
         }
         self.reign = reign;
         self.unsent = self.kept.keys().copied().collect();
+        self.pressing = true;
         true
     }
 
@@ -277,6 +291,8 @@ impl Worker {
             },
         };
         self.kept_bytes += size(&result);
+        // Nobody here goes on with its job: somebody may wait for this one.
+        self.pressing |= !self.waiting.iter().any(|waiting| waiting.granted.attempt.job == attempt.job);
         self.kept.insert(attempt, Kept { ended: Ended { attempt, result }, at: now });
         self.unsent.push_back(attempt);
         self.forget_jobs();

@@ -77,6 +77,9 @@ pub(crate) enum Event {
 /// An answer that is held back.
 struct Parked {
     reply: oneshot::Sender<Told>,
+    /// The answer before it, released by this one: what there is to do now goes
+    /// with that, so that this one is there for what comes next.
+    before: Option<oneshot::Sender<Told>>,
     until: Instant,
     /// The worker had nothing, and there was nothing to do: it lives as long as
     /// nobody suspects its node.
@@ -236,16 +239,17 @@ impl Chair {
             return;
         };
         let idle = beat.held.is_empty() && master.live_jobs() == 0;
-        let before = if master.beat(node, beat, now) {
-            let hold = if idle { IDLE_HOLD } else { HOLD };
-            let parked = Parked { reply, until: Instant::now() + hold, idle };
-            self.parked.insert(node, parked).map(|before| before.reply)
-        } else {
-            Some(reply)
-        };
-        if let Some(before) = before {
-            answer(master, node, before);
+        if !master.beat(node, beat, now) {
+            answer(master, node, reply);
+            return;
         }
+        let hold = if idle { IDLE_HOLD } else { HOLD };
+        let (before, earlier) =
+            self.parked.remove(&node).map_or((None, None), |parked| (Some(parked.reply), parked.before));
+        if let Some(earlier) = earlier {
+            answer(master, node, earlier);
+        }
+        self.parked.insert(node, Parked { reply, before, until: Instant::now() + hold, idle });
     }
 
     fn follow(&mut self) {
@@ -294,6 +298,7 @@ impl Chair {
                 .collect();
             for node in late {
                 if let Some(parked) = self.parked.remove(&node) {
+                    parked.before.into_iter().for_each(|before| answer(master, node, before));
                     answer(master, node, parked.reply);
                 }
             }
@@ -377,7 +382,9 @@ impl Chair {
         let waiting: Vec<NodeNumber> = self.parked.keys().copied().collect();
         master.assign(&*rows, &waiting, now);
         for node in waiting {
-            if master.has_urgent_orders(node)
+            if let Some(before) = self.parked.get_mut(&node).and_then(|parked| parked.before.take()) {
+                answer(master, node, before);
+            } else if master.has_urgent_orders(node)
                 && let Some(parked) = self.parked.remove(&node)
             {
                 answer(master, node, parked.reply);

@@ -80,7 +80,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         let deadline = hands.deadlines.values().min().copied();
         let rest = hands.beats.is_empty().then_some(hands.rest_until);
         let lets_go = hands.worker.lets_go_at().map(|at| hands.began + at);
-        let wake = [deadline, rest, lets_go].into_iter().flatten().min();
+        let tells = hands.tells_at().filter(|_| hands.beats.len() < BEATS);
+        let wake = [deadline, rest, lets_go, tells].into_iter().flatten().min();
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
@@ -103,6 +104,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 impl Hands {
     fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// When the next beat with news is due.
+    fn tells_at(&self) -> Option<Instant> {
+        self.worker.tells_at().map(|at| (self.began + at).max(self.rest_until))
     }
 
     fn start_bodies(&mut self) {
@@ -209,8 +215,10 @@ impl Hands {
 
     /// Sends a beat if one is due.
     fn speak(&mut self) {
-        let due = self.beats.is_empty() || (self.beats.len() < BEATS && self.worker.has_news());
-        if !due || Instant::now() < self.rest_until {
+        let now = Instant::now();
+        let has_news = self.tells_at().is_some_and(|at| at <= now);
+        let due = self.beats.is_empty() || (self.beats.len() < BEATS && has_news);
+        if !due || now < self.rest_until {
             return;
         }
         let Some((asked, id)) = self.guide.target() else {

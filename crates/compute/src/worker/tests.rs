@@ -54,10 +54,10 @@ fn a_result_is_kept_until_it_is_settled_and_told_to_each_master() {
     start_all(&mut worker, at(0));
     worker.ended(attempt(0), Ran::only(Outcome::Exited { code: 0 }), at(1));
     assert_eq!(worker.beat(at(1)).ended.len(), 1);
-    assert!(!worker.has_news());
+    assert_eq!(worker.tells_at(), None);
     worker.lost_master();
     assert_eq!(worker.beat(at(2)).reign, 0);
-    assert!(worker.meet(8) && worker.has_news());
+    assert!(worker.meet(8) && worker.tells_at().is_some());
     assert_eq!(worker.beat(at(3)).ended.len(), 1);
     worker.obey(Orders { reign: 8, settled: vec![attempt(0)], ..Orders::default() }, at(4));
     assert!(worker.meet(9));
@@ -102,6 +102,40 @@ fn only_short_tasks_are_taken_ahead() {
         worker.ended(attempt(index), Ran::only(Outcome::Exited { code: 0 }), at(took));
         assert_eq!(worker.beat(at(took)).ahead > 0, took == 1);
     }
+}
+
+#[test]
+fn results_gather_only_while_enough_is_at_hand() {
+    let mut worker = worker();
+    let good = || Ran::only(Outcome::Exited { code: 0 });
+    worker.obey(orders(&[0]), at(0));
+    start_all(&mut worker, at(0));
+    worker.ended(attempt(0), good(), at(4));
+    assert_eq!(worker.tells_at(), Some(at(4)), "nothing waits");
+    assert_eq!(worker.beat(at(4)).ahead, 10, "five rounds of two");
+    worker.obey(orders(&[1, 2, 3, 4, 5, 6, 7, 8]), at(5));
+    assert_eq!(start_all(&mut worker, at(5)), [1, 2]);
+    worker.ended(attempt(1), good(), at(9));
+    assert_eq!(worker.tells_at(), Some(at(9) + GATHER), "six wait");
+    assert_eq!(start_all(&mut worker, at(9)), [3]);
+    worker.ended(attempt(2), good(), at(9));
+    assert_eq!(start_all(&mut worker, at(9)), [4]);
+    assert_eq!(worker.tells_at(), Some(at(9)), "fewer than half wait");
+    assert_eq!((worker.beat(at(9)).ended.len(), worker.tells_at()), (2, None));
+
+    // Another job has no more tasks here: its client may wait for this one.
+    let last = Attempt { job: JobId(2), index: 0, attempt: 1 };
+    let jobs = vec![(JobId(2), Encoded(codec::encode(&JobSpec::default())))];
+    let grants = vec![Granted { attempt: last, task: codec::encode(&TaskSpec::process(["true"])) }];
+    worker.obey(Orders { reign: 7, jobs, grants, ..Orders::default() }, at(10));
+    worker.obey(orders(&(9..20).collect::<Vec<_>>()), at(10));
+    for index in 3..9 {
+        worker.ended(attempt(index), good(), at(13));
+        start_all(&mut worker, at(13));
+    }
+    worker.beat(at(13));
+    worker.ended(last, good(), at(17));
+    assert_eq!(worker.tells_at(), Some(at(17)));
 }
 
 #[test]
