@@ -22,11 +22,13 @@
 //! | [`fence`] | the part of it that is Landlock |
 //! | [`launcher`] | the launcher's process |
 //! | [`group`] | what a task and all that it starts may take, by control groups |
+//! | [`directory`] | the directory of a task |
 //! | [`find`] | which file a program's name means |
 //! | [`passage`] | ways to a Python in a folder that is closed to the tasks' users |
 //! | [`offspring`] | the end of everything that a task has started |
 
 pub mod confine;
+mod directory;
 mod fence;
 mod find;
 pub mod group;

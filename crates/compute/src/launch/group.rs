@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::spec::Resources;
 
@@ -108,7 +109,7 @@ impl Groups {
         for folder in version.folders() {
             fs::write(folder.join("cgroup.procs"), process.to_string())?;
         }
-        let events = File::open(version.events())?;
+        let events = Arc::new(File::open(version.events())?);
         let mut group = Group { version, events, killed: 0, limits: Limits::default() };
         group.killed = group.count_killed();
         Ok(group)
@@ -134,7 +135,7 @@ impl Drop for Groups {
 #[derive(Debug)]
 pub(crate) struct Group {
     version: Version,
-    events: File,
+    events: Arc<File>,
     killed: u64,
     limits: Limits,
 }
@@ -149,12 +150,11 @@ impl Group {
             self.version.weigh(u64::from(limits.cpu_milli))?;
         }
         self.limits = limits;
-        // What was killed before was another task's.
-        self.killed = self.count_killed();
         Ok(())
     }
 
-    /// Why the kernel has killed something since, if it has.
+    /// Why the kernel has killed something since this was asked last, if it has:
+    /// to be asked at the end of each task.
     pub(crate) fn killed(&mut self) -> Option<String> {
         let count = self.count_killed();
         let more = count > self.killed;
@@ -178,8 +178,8 @@ impl Group {
     /// What tells that the kernel has killed something of the task; `None`: it
     /// kills the whole then, by itself.
     pub(crate) fn watch(&self) -> Option<Watch> {
-        matches!(self.version, Version::One { .. }).then_some(())?;
-        Some(Watch { events: self.events.try_clone().ok()?, killed: self.killed })
+        let by_hand = matches!(self.version, Version::One { .. });
+        by_hand.then(|| Watch { events: self.events.clone(), killed: self.killed })
     }
 
     fn count_killed(&self) -> u64 {
@@ -198,7 +198,7 @@ impl Group {
 /// See [`Group::watch`].
 #[derive(Debug)]
 pub(crate) struct Watch {
-    events: File,
+    events: Arc<File>,
     killed: u64,
 }
 

@@ -21,6 +21,8 @@ use rustix::process::{
 };
 
 use super::confine::Confinement;
+use super::directory::{Directory, remove};
+use super::find::Found;
 use super::offspring;
 use super::wire::{self, HEAD_BYTES, News, NotStarted, Order, STREAMS, Setup, Start};
 
@@ -53,7 +55,8 @@ pub fn serve() -> io::Result<()> {
         Confinement::User { uid, alone: true, .. } => Some(uid),
         _ => None,
     };
-    let launcher = Launcher { folder: &setup.folder, alone, lease: Lease { number: lease.into() } };
+    let lease = Lease { number: lease.into() };
+    let mut launcher = Launcher { folder: &setup.folder, alone, lease, kept: None, found: Found::default() };
     launcher.tidy();
     node.tell(&News::Ready)?;
     while let Some((order, streams)) = node.hear::<Order>()? {
@@ -108,6 +111,10 @@ struct Launcher<'a> {
     alone: Option<u32>,
     /// What the node renews as long as it runs.
     lease: Lease,
+    /// The directory of the last task, if it has left it as it was made.
+    kept: Option<Directory>,
+    /// What the name of a program meant.
+    found: Found,
 }
 
 struct Lease {
@@ -144,12 +151,19 @@ impl Launcher<'_> {
     }
 
     /// Executes one task to its end. False: the node is gone.
-    fn execute(&self, start: &Start, streams: Vec<OwnedFd>, node: &mut Node) -> io::Result<bool> {
-        let own = self.folder.join(&start.name);
-        let mut child = match Self::start(start, &own, streams) {
+    fn execute(&mut self, start: &Start, streams: Vec<OwnedFd>, node: &mut Node) -> io::Result<bool> {
+        let own = match self.directory(&start.name) {
+            Ok(own) => own,
+            Err(error) => {
+                let why = NotStarted::Other(format!("no directory for it: {error}"));
+                node.tell(&News::NotStarted(why))?;
+                return Ok(true);
+            }
+        };
+        let mut child = match self.start(start, own.path(), streams) {
             Ok(child) => child,
             Err(why) => {
-                remove(&own);
+                self.kept = Some(own);
                 node.tell(&News::NotStarted(why))?;
                 return Ok(true);
             }
@@ -159,31 +173,47 @@ impl Launcher<'_> {
         offspring::kill_group(Pid::from_child(&child));
         let status = child.wait()?;
         offspring::end_all(self.alone);
-        let clean = std::fs::remove_dir(&own).is_ok();
+        let clean = own.is_untouched();
         let there = !matches!(end, Ok(End::Gone) | Err(_));
         let lapsed = matches!(end, Ok(End::Lapsed));
         if there {
             node.tell(&News::Ended { status: status.into_raw(), clean, lapsed })?;
         }
-        if !clean {
-            remove(&own);
+        if clean {
+            self.kept = Some(own);
+            return Ok(there);
         }
-        if there && !clean {
+        remove(own.path());
+        if there {
             node.tell(&News::Clean)?;
         }
         Ok(there)
     }
 
-    fn start(start: &Start, own: &Path, streams: Vec<OwnedFd>) -> Result<Child, NotStarted> {
+    /// The directory of the next task: an empty one.
+    fn directory(&mut self, name: &str) -> io::Result<Directory> {
+        let path = self.folder.join(name);
+        if let Some(kept) = self.kept.take() {
+            if kept.path() == path && kept.is_untouched() {
+                return Ok(kept);
+            }
+            remove(kept.path());
+        }
+        Directory::make(&path).or_else(|_| {
+            // A task has made something of this name beside its own.
+            remove(&path);
+            Directory::make(&path)
+        })
+    }
+
+    fn start(&mut self, start: &Start, own: &Path, streams: Vec<OwnedFd>) -> Result<Child, NotStarted> {
         let other = |error: io::Error| NotStarted::Other(error.to_string());
         let [input, output, errors]: [OwnedFd; STREAMS] =
             streams.try_into().map_err(|_| NotStarted::Other("its streams are missing".into()))?;
-        std::fs::create_dir(own)
-            .map_err(|error| NotStarted::Other(format!("no directory for it: {error}")))?;
         let (name, arguments) = start.argv.split_first().ok_or(NotStarted::NoProgram)?;
         let workdir = start.workdir.as_deref().unwrap_or(own);
         // A name in a relative folder of `PATH` means one below the task's.
-        let program = super::find::program(name, &start.env).map_err(|error| match error.kind() {
+        let program = self.found.program(name, &start.env).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NotStarted::NoProgram,
             _ => other(error),
         })?;
@@ -252,32 +282,6 @@ fn watch(child: &Child, node: &mut Node, lease: &Lease) -> io::Result<End> {
         looks += 1;
         if looks % BURY_LOOKS == 0 {
             offspring::bury_except(Pid::from_child(child));
-        }
-    }
-}
-
-/// Removes a file, or a directory with all that is in it.
-fn remove(path: &Path) {
-    let removed = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path).or_else(|_| {
-            open_all(path);
-            std::fs::remove_dir_all(path)
-        }),
-        Ok(_) => std::fs::remove_file(path),
-        Err(_) => return,
-    };
-    // An error: the next launcher in this folder tries again.
-    let _ = removed;
-}
-
-/// Undoes what a task has closed to itself.
-fn open_all(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    // An error: removing says so.
-    let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_all(&entry.path());
         }
     }
 }

@@ -54,7 +54,8 @@ pub struct Start {
     pub argv: Vec<Vec<u8>>,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
-    /// Name of the directory that is made for it in the folder, and removed.
+    /// Name of its directory in the folder: made for it, or left as it was made
+    /// by the task before.
     pub name: String,
     /// Where it runs; `None`: there.
     pub workdir: Option<PathBuf>,
@@ -76,7 +77,8 @@ pub enum News {
     Ended {
         /// As the system says it.
         status: i32,
-        /// Whether its directory is gone, too; else [`News::Clean`] follows.
+        /// Whether its directory is as it was made, and stays for the next; else
+        /// it is removed, and [`News::Clean`] follows.
         clean: bool,
         /// Whether it was killed because the node had not renewed the lease.
         lapsed: bool,

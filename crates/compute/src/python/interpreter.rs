@@ -2,6 +2,7 @@
 //! for what its functions print.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as Pair;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -31,8 +32,6 @@ pub const START_LIMIT: Duration = Duration::from_secs(30);
 const EXIT_LIMIT: Duration = Duration::from_secs(1);
 /// Variables of the node's environment that interpreters get, too.
 const INHERITED: &[&str] = &["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"];
-/// Its directory.
-const FOLDER: &str = "python";
 
 /// How an interpreter is started.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +76,7 @@ impl Interpreter {
         near.set_nonblocking(true)?;
         let (stdout, its_stdout) = io::pipe()?;
         let (stderr, its_stderr) = io::pipe()?;
-        let own = cell.folder().join(FOLDER).display().to_string();
+        let own = cell.own().display().to_string();
         let mut env: Vec<(String, String)> = INHERITED
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
@@ -93,11 +92,12 @@ impl Interpreter {
         let start = Start {
             argv: argv.map(|word| word.as_bytes().to_vec()).to_vec(),
             env,
-            name: FOLDER.to_owned(),
+            name: cell.directory(),
             workdir: launch.workdir.clone(),
             data: None,
         };
-        cell.start(start, launch.limits, [far.into(), its_stdout.into(), its_stderr.into()]).await?;
+        let its = [far.as_fd(), its_stdout.as_fd(), its_stderr.as_fd()];
+        cell.start(start, launch.limits, its).await?;
         Ok(Self {
             channel: UnixStream::from_std(near)?,
             buffer: BytesMut::new(),

@@ -3,9 +3,9 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Pair;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct Cell {
     _launcher: Child,
     /// Whether the directory of the last task is still being removed.
     unclean: bool,
+    /// How many directories there have been: the name of the one that there is.
+    directories: u64,
     /// What limits it.
     group: Option<Group>,
     /// What the fence was raised by.
@@ -106,6 +108,7 @@ impl Cell {
             folder: place.folder.clone(),
             _launcher: launcher,
             unclean: false,
+            directories: 0,
             group,
             fence,
         };
@@ -120,9 +123,15 @@ impl Cell {
         }
     }
 
-    /// Where its tasks' directories are.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// The name of the directory of its next task: a new one, unless the last
+    /// task has left its own as it was given to it.
+    pub(crate) fn directory(&self) -> String {
+        self.directories.to_string()
+    }
+
+    /// Where that is.
+    pub(crate) fn own(&self) -> PathBuf {
+        self.folder.join(self.directory())
     }
 
     /// Has a process started; [`Cell::news`] says how it ended, or that it was
@@ -131,7 +140,7 @@ impl Cell {
         &mut self,
         mut start: Start,
         limits: Limits,
-        streams: [OwnedFd; STREAMS],
+        streams: [BorrowedFd<'_>; STREAMS],
     ) -> io::Result<()> {
         match &mut self.group {
             Some(group) => group.limit(limits)?,
@@ -141,8 +150,7 @@ impl Cell {
         if frame.len() > wire::MAX_FRAME_BYTES {
             return Err(io::Error::other("its arguments and environment are too long"));
         }
-        let borrowed = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
-        self.send(&frame, &borrowed).await
+        self.send(&frame, &streams).await
     }
 
     async fn send(&mut self, frame: &[u8], handed: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -157,8 +165,11 @@ impl Cell {
         let watch = self.group.as_ref().and_then(Group::watch);
         async move {
             let Some(watch) = watch else { return std::future::pending().await };
-            while !watch.has_killed() {
+            loop {
                 tokio::time::sleep(LOOK_EVERY).await;
+                if watch.has_killed() {
+                    return;
+                }
             }
         }
     }
@@ -205,7 +216,10 @@ impl Cell {
     fn told(&mut self) -> io::Result<Option<News>> {
         let news = wire::take::<News>(&mut self.buffer)?;
         match news {
-            Some(News::Ended { clean, .. }) => self.unclean = !clean,
+            Some(News::Ended { clean, .. }) => {
+                self.unclean = !clean;
+                self.directories += u64::from(!clean);
+            }
             Some(News::Clean) => self.unclean = false,
             _ => {}
         }

@@ -5,16 +5,18 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join3};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use rustix::io::Errno;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -44,7 +46,11 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long a process may take to end that was killed: it may hang in a device.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes read from a pipe at once.
+/// How long nobody waits for what a process prints: a short one ends before, and
+/// is read once, at its end. One that fills a pipe waits so long.
+const UNWATCHED: Duration = Duration::from_millis(10);
+
+/// Bytes read from a pipe at once, and what one holds.
 const READ_BYTES: usize = 64 * 1024;
 
 /// What processes of this node are given.
@@ -66,13 +72,18 @@ pub struct Settings {
 pub struct Processes {
     settings: Arc<Settings>,
     seats: Seats,
+    loud: Loud,
 }
+
+/// Whether the last task has printed more than a pipe holds: then the next one
+/// is watched from its start.
+type Loud = Arc<AtomicBool>;
 
 impl Processes {
     /// An executor of processes.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), seats: Seats::default() }
+        Self { settings: Arc::new(settings), seats: Seats::default(), loud: Loud::default() }
     }
 }
 
@@ -106,16 +117,17 @@ impl Drop for Seat {
 
 impl Body for Processes {
     fn run(&self, task: Assigned, stop: watch::Receiver<Option<Stop>>) -> BoxFuture<'static, Ran> {
-        let (settings, seat) = (self.settings.clone(), self.seats.take());
+        let (settings, seat, loud) = (self.settings.clone(), self.seats.take(), self.loud.clone());
         async move {
+            let told = (&seat, &*loud);
             if let Some(direct) = without_shell(&settings, &task) {
-                let ran = Box::pin(execute(&settings, &direct, &seat, stop.clone())).await;
+                let ran = Box::pin(execute(&settings, &direct, told, stop.clone())).await;
                 if !matches!(ran.outcome, Outcome::NotStarted { .. }) {
                     return ran;
                 }
                 // The shell says what is wrong, in its own words and with its own code.
             }
-            Box::pin(execute(&settings, &task, &seat, stop)).await
+            Box::pin(execute(&settings, &task, told, stop)).await
         }
         .boxed()
     }
@@ -141,13 +153,12 @@ fn not_started(why: String) -> Ran {
 fn start(
     settings: &Settings,
     task: &Assigned,
-    folder: &Path,
+    cell: &Cell,
     (seat, token): (&Seat, &TaskToken),
 ) -> Option<Start> {
     let Work::Process { argv, env, .. } = &task.task.work else { return None };
     let attempt = task.attempt;
-    let name = format!("{}-{}-{}", attempt.job, attempt.index, attempt.attempt);
-    let own = folder.join(&name).display().to_string();
+    let own = cell.own().display().to_string();
     let told = [
         ("TRINE_JOB", attempt.job.to_string()),
         ("TRINE_TASK", attempt.index.to_string()),
@@ -165,14 +176,15 @@ fn start(
     let [of_node, of_job, of_task] = given.map(|env| env.iter().cloned());
     let env = of_node.chain(home).chain(told).chain(of_job).chain(of_task).collect();
     let workdir = task.job.workdir.as_ref().map(PathBuf::from);
-    Some(Start { argv: argv.clone(), env, name, workdir, data: None })
+    Some(Start { argv: argv.clone(), env, name: cell.directory(), workdir, data: None })
 }
 
-/// Our ends of the three streams of a task.
+/// Our ends of the three streams of a task; what it prints is read without
+/// waiting.
 struct Streams {
     input: Option<pipe::Sender>,
-    output: pipe::Receiver,
-    errors: pipe::Receiver,
+    output: OwnedFd,
+    errors: OwnedFd,
 }
 
 /// Three streams: ours and the task's. Without input it reads nothing.
@@ -185,15 +197,17 @@ fn streams(has_input: bool) -> io::Result<(Streams, [OwnedFd; STREAMS])> {
     } else {
         (None, File::open("/dev/null")?.into())
     };
-    let output = pipe::Receiver::from_owned_fd(output.into())?;
-    let errors = pipe::Receiver::from_owned_fd(errors.into())?;
-    Ok((Streams { input, output, errors }, [task_input, task_output.into(), task_errors.into()]))
+    for ours in [&output, &errors] {
+        rustix::io::ioctl_fionbio(ours, true)?;
+    }
+    let ours = Streams { input, output: output.into(), errors: errors.into() };
+    Ok((ours, [task_input, task_output.into(), task_errors.into()]))
 }
 
 async fn execute(
     settings: &Settings,
     task: &Assigned,
-    seat: &Seat,
+    (seat, loud): (&Seat, &AtomicBool),
     mut stop: watch::Receiver<Option<Stop>>,
 ) -> Ran {
     let input = match stdin(settings, task).await {
@@ -239,7 +253,8 @@ async fn execute(
         (cell, Err((stopped, matches!(news, Ok(Ok(_))))))
     };
     let collected = Box::pin(collect_both((&mut stdout, ours.output), (&mut stderr, ours.errors)));
-    let (mut cell, ended) = Box::pin(supervise(waited, collected, fed)).await;
+    let unwatched = if loud.load(Ordering::Relaxed) { Duration::ZERO } else { UNWATCHED };
+    let (mut cell, ended) = Box::pin(supervise(waited, (collected, unwatched), fed)).await;
     let of_kernel = cell.killed().map(|reason| Outcome::Killed { reason });
     let (outcome, reusable) = match ended {
         Ok(Ok(news)) => (of_kernel.unwrap_or_else(|| outcome_of(settings, task, news)), true),
@@ -254,6 +269,7 @@ async fn execute(
         cell.end();
         settings.cells.replace_lost().await;
     }
+    loud.store(stdout.spill.is_some() || stderr.spill.is_some(), Ordering::Relaxed);
     let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
     Ran { outcome, stdout, stderr, value: Output::default() }
 }
@@ -266,18 +282,19 @@ async fn begin(
     has_input: bool,
 ) -> Result<(Cell, Streams, PathBuf), String> {
     let mut cell = settings.cells.take().await.map_err(|why| why.to_string())?;
-    let start = start(settings, task, cell.folder(), told).ok_or("it is no process")?;
-    let own = cell.folder().join(&start.name);
+    let start = start(settings, task, &cell, told).ok_or("it is no process")?;
+    let own = cell.own();
     let (ours, its) = streams(has_input).map_err(|error| format!("no pipes for it: {error}"))?;
     let limits = Limits::of(task.job.resources);
-    cell.start(start, limits, its).await.map_err(|error| error.to_string())?;
+    cell.start(start, limits, its.each_ref().map(AsFd::as_fd)).await.map_err(|error| error.to_string())?;
     Ok((cell, ours, own))
 }
 
-/// Waits for the end of the process, then a little for the rest of its output.
+/// Waits for the end of the process, then a little for the rest of its output,
+/// which is collected from its end on, or a while after its start.
 async fn supervise<T>(
     waited: impl Future<Output = T>,
-    collected: impl Future<Output = ()>,
+    (collected, unwatched): (impl Future<Output = ()>, Duration),
     fed: impl Future<Output = ()>,
 ) -> T {
     let (ended, end) = watch::channel(false);
@@ -291,6 +308,8 @@ async fn supervise<T>(
         async move {
             let mut collected = std::pin::pin!(collected);
             let mut end = end;
+            // Too late: it has not ended.
+            let _ = timeout(unwatched, end.wait_for(|ended| *ended)).await;
             tokio::select! {
                 biased;
                 () = &mut collected => return,
@@ -363,9 +382,9 @@ async fn feed(pipe: Option<pipe::Sender>, input: bytes::Bytes) {
     }
 }
 
-async fn collect_both<O: AsyncRead + Unpin, E: AsyncRead + Unpin>(
-    (stdout, out): (&mut Collected<'_>, O),
-    (stderr, err): (&mut Collected<'_>, E),
+async fn collect_both(
+    (stdout, out): (&mut Collected<'_>, OwnedFd),
+    (stderr, err): (&mut Collected<'_>, OwnedFd),
 ) {
     let collect = futures::future::join(stdout.collect(out), stderr.collect(err));
     collect.await;
@@ -385,8 +404,20 @@ impl<'a> Collected<'a> {
         Self { shelf, inline: Vec::new(), spill: None, cut: false, flooded }
     }
 
-    async fn collect(&mut self, mut pipe: impl AsyncRead + Unpin) {
+    async fn collect(&mut self, pipe: OwnedFd) {
         let mut part = Vec::with_capacity(READ_BYTES);
+        // What is there is read first: mostly that is all.
+        loop {
+            part.clear();
+            match rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut part)) {
+                Ok(0) => return,
+                Ok(_) => self.add(&part).await,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+        let Ok(mut pipe) = pipe::Receiver::from_owned_fd_unchecked(pipe) else { return };
         loop {
             part.clear();
             match pipe.read_buf(&mut part).await {
