@@ -88,12 +88,13 @@ impl Action {
     }
 }
 
-/// Everything that `me` should do now; at most one action per group.
+/// Everything that `me` should do now; at most one action per group. Nodes
+/// that are `unfit`, silent or with a slow disk, are not made leaders.
 pub fn actions(
     meta: &MetaState,
     me: NodeNumber,
     local: &BTreeMap<GroupId, LocalGroup>,
-    suspects: &BTreeSet<NodeNumber>,
+    unfit: &BTreeSet<NodeNumber>,
 ) -> Vec<Action> {
     if meta.cluster.is_none() || !meta.nodes.contains_key(&me) {
         return Vec::new();
@@ -114,7 +115,7 @@ pub fn actions(
         } else if row.unborn && !replica.initialised && row.preferred_leader() == Some(me) {
             actions.push(Action::Initialise(group));
         } else if let Some(lead) = &replica.leads {
-            actions.extend(while_leading(meta, me, group, (replica, lead), suspects));
+            actions.extend(while_leading(meta, me, group, (replica, lead), unfit));
         }
     }
     actions
@@ -125,7 +126,7 @@ fn while_leading(
     me: NodeNumber,
     group: GroupId,
     (replica, lead): (&LocalGroup, &Lead),
-    suspects: &BTreeSet<NodeNumber>,
+    unfit: &BTreeSet<NodeNumber>,
 ) -> Option<Action> {
     let row = meta.assignments.get(&group)?;
     let voters: BTreeSet<_> = row.wanted().into_iter().filter(|n| meta.nodes.contains_key(n)).collect();
@@ -147,7 +148,7 @@ fn while_leading(
     if replica.learners != learners {
         return Some(Action::ChangeMembers { group, voters, learners });
     }
-    let to = row.preferred_leader().filter(|&to| to != me && !suspects.contains(&to))?;
+    let to = row.preferred_leader().filter(|&to| to != me && !unfit.contains(&to))?;
     let rested = lead.fresh || lead.lasted >= LEADER_REST;
     let caught_up = lead.lag.get(&to).is_some_and(|&lag| lag <= CAUGHT_UP_ENTRIES);
     (rested && caught_up).then_some(Action::Transfer { group, to })
@@ -226,6 +227,9 @@ mod tests {
         assert_eq!(of_group(&meta, ONE, leading(&lead)), None, "it has only just become leader");
         lead.fresh = true;
         assert_eq!(of_group(&meta, ONE, leading(&lead)), Some(transfer));
+        let local = leading(&lead).map(|replica| (GROUP, replica)).into_iter().collect();
+        let mut left = actions(&meta, ONE, &local, &set(&[TWO])).into_iter();
+        assert!(left.all(|action| action.group() != GROUP), "its disk is slow, or it is silent");
     }
 
     #[test]

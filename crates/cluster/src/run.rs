@@ -256,7 +256,9 @@ impl Agent {
         let local = self.local_groups();
         let leads_meta = local.get(&GroupId::META).and_then(|replica| replica.leads.clone());
         let voting = local.get(&GroupId::META).map(|replica| replica.voters.clone()).unwrap_or_default();
-        for action in reconcile::actions(&meta, self.context.number, &local, &suspects) {
+        let mut unfit = self.context.replication.slow_disks();
+        unfit.extend(&suspects);
+        for action in reconcile::actions(&meta, self.context.number, &local, &unfit) {
             self.act(action, &voting);
         }
         self.present(&meta, leads_meta.is_some());

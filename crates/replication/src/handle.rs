@@ -294,6 +294,12 @@ impl Replication {
         self.node.boards.liveness.suspects.subscribe()
     }
 
+    /// Nodes that this node shares groups with and whose syncs take far longer
+    /// than its own: they should not be made leaders.
+    pub fn slow_disks(&self) -> BTreeSet<NodeNumber> {
+        self.node.boards.liveness.slow_disks(&self.node)
+    }
+
     /// Stops every replica and task. Calls that wait fail with `ShutDown`.
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);

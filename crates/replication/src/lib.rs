@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`handle`] | [`Replication`], what other rooms hold |
 //! | [`machine`] | [`Machine`], what other rooms bring |
-//! | `batch`, `session`, `link`, `frames`, `gather`, `pulse`, `proof` | the rules, pure, and their bytes |
+//! | `batch`, `session`, `link`, `frames`, `gather`, `pulse`, `disk_pace`, `proof` | the rules, pure, and their bytes |
 //! | `apply`, `replica`, `replay` | entries into rows; which rows count; rows of a kept log |
 //! | `engine` | openraft behind one adapter |
 //! | `node`, `groups` | what tasks share; opening and closing replicas |
@@ -31,6 +31,7 @@ mod apply;
 mod batch;
 mod bytes_codec;
 pub mod config;
+mod disk_pace;
 mod engine;
 pub mod error;
 mod frames;

@@ -14,6 +14,7 @@ mod simulated;
 mod suite;
 
 use std::io;
+use std::time::Duration;
 
 pub use real::RealDisk;
 pub use simulated::{SimDisk, SimDiskCounters};
@@ -115,4 +116,11 @@ pub trait DiskFile: Send + Sync + 'static {
     /// After an error nothing is known about any unsynced byte, and a second
     /// sync that succeeds proves nothing. Callers must not retry.
     fn sync(&self) -> io::Result<()>;
+
+    /// How much longer than usual a sync takes now. Time cannot pass within a
+    /// synchronous call of a simulated disk, so that whoever syncs lets it
+    /// pass; a real disk has nothing to say.
+    fn sync_delay(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -36,6 +36,7 @@ pub use state::{
     Batch, FjallConfig, FjallStore, Keyspace, OrderedStore, StateError, StateStore, Transaction, View,
 };
 pub use wal::{
-    Done, Driver, GroupLog, LogBounds, LogEntry, LogPosition, Pin, Space, Wal, WalConfig, WalError, WalStats,
+    Done, Driver, GroupLog, LogBounds, LogEntry, LogPosition, Pin, Space, SyncPace, Wal, WalConfig, WalError,
+    WalStats,
 };
 pub use workers::{JobLost, Workers};

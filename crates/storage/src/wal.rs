@@ -9,7 +9,7 @@
 //! | `handle.rs` | [`Wal`] and [`GroupLog`], what other rooms hold |
 //! | `queue.rs` | from the handles to the writer |
 //! | `writer.rs`, `writer/carry.rs` | the one writer; carrying quiet groups forward |
-//! | `run.rs` | the thread or task that drives the writer |
+//! | `run.rs`, `pace.rs` | the thread or task that drives the writer; how long its syncs take |
 //! | `codec.rs`, `sector.rs` | the bytes of records, segment headers and sealed sectors |
 //! | `extents.rs`, `pool.rs`, `space.rs` | which segments are in use; spare files; the reserve of space |
 //! | `recover.rs`, `reader.rs` | opening, strictly; reading old entries |
@@ -31,6 +31,7 @@ mod extents;
 mod handle;
 mod index;
 mod open;
+mod pace;
 mod pool;
 mod queue;
 mod reader;
@@ -41,6 +42,8 @@ mod space;
 #[cfg(test)]
 mod suite;
 mod writer;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use trine_types::GroupId;
@@ -109,7 +112,7 @@ pub struct Pin {
 pub struct WalStats {
     /// `fdatasync` calls of the writer.
     pub syncs: u64,
-    /// Time spent in them, in nanoseconds (0 in the simulator).
+    /// Time spent in them, in nanoseconds.
     pub sync_nanos: u64,
     /// Operations completed.
     pub operations: u64,
@@ -121,4 +124,15 @@ pub struct WalStats {
     pub cached_bytes: u64,
     /// Segments in use.
     pub segments: u64,
+}
+
+/// How long a sync takes lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncPace {
+    /// A moving figure that single syncs move little, or how long the one in
+    /// progress has been waited for, if that is more.
+    pub latency: Duration,
+    /// Whether there was a sync within the last seconds; otherwise it says how
+    /// the disk was.
+    pub recent: bool,
 }

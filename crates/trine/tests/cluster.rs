@@ -270,6 +270,7 @@ async fn the_admin_api_says_what_the_admin_socket_says() {
         line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {figures}"))
     };
     assert!(figure("trine_commands_total") >= 1.0 && figure("trine_log_syncs_total") >= 1.0);
+    assert!((1e-9..10.0).contains(&figure("trine_log_sync_latency_seconds")));
     assert!((figure("trine_nodes") - 3.0).abs() < 0.1 && figure("trine_resident_bytes") > 1e6);
     assert!((figure("trine_connections{surface=\"admin\"}") - 1.0).abs() < 0.1);
     assert!(figure("trine_lane_frames_total{lane=\"control\",direction=\"received\"}") >= 1.0);

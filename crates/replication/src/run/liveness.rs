@@ -9,7 +9,8 @@
 //!   one after the other, as soon as its lease has run out.
 //! - A node whose groups have had no work for [`HIBERNATE_AFTER`] leaves out
 //!   every second beat.
-//! - A node whose clock is far off its peers' hands its leaderships over.
+//! - A node whose clock is far off its peers', or whose disk is far slower
+//!   than theirs, hands its leaderships over.
 //!
 //! Nothing here is needed for safety: an election that is begun by mistake
 //! costs a hand-over, one that is begun too late costs time.
@@ -29,6 +30,7 @@ use trine_types::limits::{ELECTION_TIMEOUT_MAX, HIBERNATE_AFTER, LIVENESS_INTERV
 use trine_types::{GroupId, Incarnation, NodeId, NodeNumber};
 
 use super::server::BEAT;
+use crate::disk_pace::{self, DiskPace};
 use crate::node::{Local, Node};
 use crate::pulse::{Pulse, Situation, Step};
 
@@ -55,6 +57,8 @@ struct Beat {
     wall_ms: u64,
     /// Whether the next beat comes after [`SLOW_EVERY`] intervals.
     slow: bool,
+    /// How long the sender's syncs take lately, in microseconds.
+    sync_us: Option<u32>,
     /// Groups that the sender leads, with the term.
     leads: Vec<(u32, u64)>,
 }
@@ -65,6 +69,7 @@ struct Heard {
     at: Instant,
     incarnation: Incarnation,
     slow: bool,
+    sync: Option<Duration>,
     leads: BTreeMap<GroupId, u64>,
     offsets: Vec<i64>,
 }
@@ -111,10 +116,23 @@ impl LivenessView {
             at: Instant::now(),
             incarnation: Incarnation(beat.incarnation),
             slow: beat.slow,
+            sync: beat.sync_us.map(|us| Duration::from_micros(us.into())),
             leads,
             offsets,
         };
         heard.insert(number, entry);
+    }
+
+    /// How long syncs take at those peers that have told.
+    fn syncs(&self, among: impl Fn(NodeNumber) -> bool) -> BTreeMap<NodeNumber, Duration> {
+        let heard = self.heard();
+        let told = heard.iter().filter(|(number, _)| among(**number));
+        told.filter_map(|(number, heard)| Some((*number, heard.sync?))).collect()
+    }
+
+    /// See [`crate::Replication::slow_disks`].
+    pub(crate) fn slow_disks(&self, node: &Node) -> BTreeSet<NodeNumber> {
+        disk_pace::slow_peers(node.wal.sync_pace(), &self.syncs(|_| true))
     }
 
     /// Whether the leader that `local` follows was heard of lately and says
@@ -159,6 +177,7 @@ struct Liveness {
     greeted: BTreeMap<NodeNumber, Incarnation>,
     pulses: BTreeMap<GroupId, Pulse>,
     skewed: bool,
+    disk_pace: DiskPace,
 }
 
 /// Runs as long as the node.
@@ -174,6 +193,7 @@ pub(crate) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
         greeted: BTreeMap::new(),
         pulses: BTreeMap::new(),
         skewed: false,
+        disk_pace: DiskPace::new(Instant::now()),
     };
     let grid = liveness.node.endpoint.grid();
     let mut next = Instant::now();
@@ -200,6 +220,7 @@ impl Liveness {
         self.send(&locals);
         let silent = self.judge();
         self.mind_clock(&locals, &silent).await;
+        self.mind_disk(&locals, &silent).await;
         let known: BTreeSet<GroupId> = locals.iter().map(|(group, _)| *group).collect();
         self.pulses.retain(|group, _| known.contains(group));
         let returned = self.returned();
@@ -261,6 +282,7 @@ impl Liveness {
             incarnation: self.node.incarnation.0,
             wall_ms: self.node.clock.wall_ms(),
             slow: false,
+            sync_us: self.node.wal.sync_pace().map(|pace| micros(pace.latency)),
             leads: leads.collect(),
         };
         self.send_to(&beat, &self.peers.fast);
@@ -341,8 +363,24 @@ impl Liveness {
         }
         if skewed && self.slow_turn {
             for (group, local) in locals {
-                super::members::hand_over(&self.node, *group, local).await;
+                super::members::hand_over(&self.node, *group, local, |_| true).await;
             }
+        }
+    }
+
+    /// The rule of slow disks; see [`DiskPace`].
+    async fn mind_disk(&mut self, locals: &[(GroupId, Arc<Local>)], silent: &BTreeMap<NodeNumber, Instant>) {
+        let own = self.node.wal.sync_pace();
+        let alive = |number| self.expected.contains_key(&number) && !silent.contains_key(&number);
+        let peers = self.node.boards.liveness.syncs(alive);
+        let leads = locals.iter().any(|(_, local)| local.leading_term(self.node.number).is_some());
+        let faster = self.disk_pace.judge(Instant::now(), own, &peers, leads);
+        if faster.is_empty() {
+            return;
+        }
+        tracing::warn!(?own, ?peers, "this node's disk is far slower than its peers'");
+        for (group, local) in locals {
+            super::members::hand_over(&self.node, *group, local, |node| faster.contains(&node)).await;
         }
     }
 
@@ -422,6 +460,10 @@ impl Liveness {
             }
         }
     }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// Which of the voters asks first when the leader is gone: they begin at a

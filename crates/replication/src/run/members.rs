@@ -183,9 +183,14 @@ pub(crate) async fn transfer_leader(
     }
 }
 
-/// Gives one group's leadership to the live voter with the longest log, if
-/// this node has it and there is another.
-pub(crate) async fn hand_over(node: &Arc<Node>, group: GroupId, local: &Local) {
+/// Gives one group's leadership to the live voter with the longest log among
+/// those that are `fit`, if this node has it and there is such a one.
+pub(crate) async fn hand_over(
+    node: &Arc<Node>,
+    group: GroupId,
+    local: &Local,
+    fit: impl Fn(NodeNumber) -> bool,
+) {
     if local.leader() != Some(node.number) {
         return;
     }
@@ -197,7 +202,7 @@ pub(crate) async fn hand_over(node: &Arc<Node>, group: GroupId, local: &Local) {
         let matched = metrics.replication.iter().flatten();
         matched
             .filter(|(number, _)| voters.contains(number) && !suspects.contains(&NodeNumber(**number)))
-            .filter(|(number, _)| **number != node.number.0)
+            .filter(|(number, _)| **number != node.number.0 && fit(NodeNumber(**number)))
             .max_by_key(|(_, matched)| matched.map(|matched| matched.index))
             .map(|(number, _)| NodeNumber(*number))
     };
@@ -217,7 +222,7 @@ pub(crate) async fn hand_over_all(node: Arc<Node>, deadline: Duration) {
         for (group, local) in left {
             let (voters, _) = members(&local);
             if local.leader() == Some(node.number) && voters.len() > 1 {
-                hand_over(&node, group, &local).await;
+                hand_over(&node, group, &local, |_| true).await;
                 still.push((group, local));
             }
         }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -46,6 +47,7 @@ struct State {
     name_changes: Vec<NameChange>,
     fail_syncs: u32,
     fail_writes: u32,
+    sync_delay: Duration,
     counters: SimDiskCounters,
 }
 
@@ -79,6 +81,7 @@ impl SimDisk {
                 name_changes: Vec::new(),
                 fail_syncs: 0,
                 fail_writes: 0,
+                sync_delay: Duration::ZERO,
                 counters: SimDiskCounters::default(),
             })),
         }
@@ -129,6 +132,12 @@ impl SimDisk {
     /// The next `count` writes fail with an I/O error.
     pub fn fail_writes(&self, count: u32) {
         self.state().fail_writes = count;
+    }
+
+    /// From now on each sync of the log takes this much longer; a slow disk
+    /// stays slow over crashes.
+    pub fn slow_syncs(&self, by: Duration) {
+        self.state().sync_delay = by;
     }
 
     /// The disk has room for `bytes` in all.
@@ -560,5 +569,9 @@ impl DiskFile for SimFile {
             file(state, number)?.sync();
             Ok(())
         })
+    }
+
+    fn sync_delay(&self) -> Duration {
+        self.disk.state().sync_delay
     }
 }

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use trine_types::GroupId;
 
 use super::config::{Driver, WalConfig};
 use super::index::{Found, GroupIndex, Place};
+use super::pace::Pace;
 use super::queue::{Change, Group, Operation, Queue};
 use super::reader::{ReadBack, read_entry};
 use super::space::SpaceWatch;
-use super::{Done, LogBounds, LogEntry, LogPosition, Pin, Space, WalError, WalStats, open};
+use super::{Done, LogBounds, LogEntry, LogPosition, Pin, Space, SyncPace, WalError, WalStats, open};
 use crate::disk::{Disk, DiskFile};
 
 /// Largest payload of an entry, in bytes: one frame between nodes, twice over.
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     files: Mutex<BTreeMap<u32, Arc<dyn DiskFile>>>,
     pins: Mutex<Vec<Pin>>,
     stats: Mutex<WalStats>,
+    pace: Mutex<Pace>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,6 +75,7 @@ impl Shared {
             files: Mutex::default(),
             pins: Mutex::default(),
             stats: Mutex::default(),
+            pace: Mutex::default(),
         }
     }
 
@@ -99,6 +103,10 @@ impl Shared {
 
     pub(super) fn stats(&self) -> MutexGuard<'_, WalStats> {
         lock(&self.stats)
+    }
+
+    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+        lock(&self.pace)
     }
 }
 
@@ -151,6 +159,11 @@ impl Wal {
     /// Figures since the log was opened.
     pub fn stats(&self) -> WalStats {
         *self.inner.shared.stats()
+    }
+
+    /// How long syncs take lately, once there were enough to tell.
+    pub fn sync_pace(&self) -> Option<SyncPace> {
+        self.inner.shared.pace().look(Instant::now())
     }
 
     /// Accepts nothing more, writes what is queued, calls its callbacks, and

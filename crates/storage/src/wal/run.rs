@@ -52,9 +52,10 @@ fn drive_thread(mut writer: Writer) {
     while let Some(mut operations) = shared.queue.take_blocking(writer.config.batch_bytes) {
         let written = writer.write(&operations);
         plant_ack_before_sync(&mut operations);
-        let started = Instant::now();
+        shared.pace().begin(Instant::now());
         let synced = written.and_then(|()| writer.sync());
-        if !finish(&mut writer, operations, synced, started.elapsed()) {
+        let sync_time = shared.pace().end(Instant::now());
+        if !finish(&mut writer, operations, synced, sync_time) {
             break;
         }
     }
@@ -67,9 +68,11 @@ async fn drive_task(mut writer: Writer, sync_latency: Duration) {
     while let Some(mut operations) = shared.queue.take_async(writer.config.batch_bytes).await {
         let written = writer.write(&operations);
         plant_ack_before_sync(&mut operations);
-        tokio::time::sleep(sync_latency).await;
+        shared.pace().begin(Instant::now());
+        tokio::time::sleep(sync_latency + writer.sync_delay()).await;
         let synced = written.and_then(|()| writer.sync());
-        if !finish(&mut writer, operations, synced, Duration::ZERO) {
+        let sync_time = shared.pace().end(Instant::now());
+        if !finish(&mut writer, operations, synced, sync_time) {
             break;
         }
     }

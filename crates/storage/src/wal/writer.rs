@@ -193,6 +193,12 @@ impl Writer {
         synced.map_err(|error| WalError::failed("a sync of the log failed", &error))
     }
 
+    /// How much longer than usual the next sync takes, for who drives the
+    /// writer in virtual time.
+    pub(super) fn sync_delay(&self) -> Duration {
+        self.current.file.file.sync_delay()
+    }
+
     /// Takes note of what is durable now and calls the callbacks.
     pub(super) fn complete(&mut self, operations: Vec<Operation>, sync_time: Duration) {
         self.release_freed();

@@ -97,6 +97,7 @@ impl NodeMeasures {
 
     fn log(&self) -> Vec<Family> {
         let stats = self.node.wal.stats();
+        let pace = self.node.wal.sync_pace();
         let full = self.node.wal.space() != Space::Ok;
         vec![
             Family::one(
@@ -111,6 +112,11 @@ impl NodeMeasures {
                 "Time spent in syncs of the log",
                 Figure::Spent(seconds(stats.sync_nanos / 1_000)),
             ),
+            Family::new(
+                "trine_log_sync_latency_seconds",
+                "How long a sync of the log takes lately; far more than at other nodes: it hands leaderships over",
+            )
+            .with_all(pace.map(|pace| (Vec::new(), Figure::Level(pace.latency.as_secs_f64())))),
             Family::one(
                 "trine_log_operations",
                 "Operations completed by the log; by syncs, the size of a batch",
