@@ -97,9 +97,9 @@ impl Blobs {
         let why = |error: &dyn std::fmt::Display| Uncopied::Why(error.to_string());
         let mut reader = self.read(hash, first, 0);
         let mut piece = reader.next().await.map_err(|_| Uncopied::Nowhere)?;
-        let mut spill = self.shared.shelf.begin().await.map_err(|error| why(&error))?;
+        let mut spill = self.shared.shelf.begin().map_err(|error| why(&error))?;
         while let Some(bytes) = piece {
-            spill.write(&bytes).await.map_err(|error| why(&error))?;
+            spill.write(bytes).await.map_err(|error| why(&error))?;
             if spill.bytes() > MAX_BLOB_BYTES {
                 return Err(Uncopied::Why(format!("it has more than {MAX_BLOB_BYTES} bytes")));
             }
@@ -193,10 +193,10 @@ pub(crate) async fn whole(shelf: &Shelf, hash: [u8; 32]) -> Option<Bytes> {
     let mut all = BytesMut::new();
     loop {
         let piece = shelf.read(hash, all.len() as u64).await?;
-        if piece.bytes.is_empty() {
+        all.extend_from_slice(&piece.bytes);
+        if piece.bytes.is_empty() || all.len() as u64 >= piece.total {
             break;
         }
-        all.extend_from_slice(&piece.bytes);
     }
     (*blake3::hash(&all).as_bytes() == hash).then(|| all.freeze())
 }

@@ -1,6 +1,8 @@
 //! Calls on real interpreters. Pickles are written by hand, so that the tests
 //! need no client; cloudpickle is a file of one line.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +29,15 @@ struct One;
 /// The only blob there is: a pickled 7.
 const BLOB: [u8; 32] = [9; 32];
 
+fn pickled() -> File {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"I7\n.").expect("written");
+    file
+}
+
 impl Blobs for One {
-    fn blob(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<Bytes, String>> {
-        let found =
-            if hash == BLOB { Ok(Bytes::from_static(b"I7\n.")) } else { Err("no such blob".to_owned()) };
+    fn blob(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<File, String>> {
+        let found = if hash == BLOB { Ok(pickled()) } else { Err("no such blob".to_owned()) };
         Box::pin(std::future::ready(found))
     }
 }

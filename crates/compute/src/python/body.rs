@@ -1,5 +1,6 @@
 //! Tasks that are Python functions, as a worker executes them.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use tokio::sync::watch;
 use super::interpreter::Launch;
 use super::pool::{Call, Interpreters, Place, program};
 use super::run::{self, Blobs, Ended};
-use crate::blobs;
 use crate::body::{Assigned, Body, Ran, Stop};
 use crate::launch::group::Limits;
 use crate::limits::MAX_INLINE_BYTES;
@@ -87,10 +87,10 @@ impl Body for Functions {
 struct OnShelf(Shelf);
 
 impl Blobs for OnShelf {
-    fn blob(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<Bytes, String>> {
+    fn blob(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<File, String>> {
         let missing =
             move || format!("the blob {} is not on this node any more", blake3::Hash::from_bytes(hash));
-        async move { blobs::whole(&self.0, hash).await.ok_or_else(missing) }.boxed()
+        async move { self.0.lend(hash).await.ok_or_else(missing) }.boxed()
     }
 }
 
@@ -125,8 +125,8 @@ async fn keep(shelf: &Shelf, bytes: Bytes) -> io::Result<Output> {
     if bytes.len() <= MAX_INLINE_BYTES {
         return Ok(Output::Inline(bytes));
     }
-    let mut spill = shelf.begin().await?;
-    spill.write(&bytes).await?;
-    let hash = spill.finish().await?;
-    Ok(Output::Kept { hash, bytes: bytes.len() as u64, cut: false })
+    let mut spill = shelf.begin()?;
+    spill.write(bytes).await?;
+    let length = spill.bytes();
+    Ok(Output::Kept { hash: spill.finish().await?, bytes: length, cut: false })
 }

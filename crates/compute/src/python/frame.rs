@@ -9,7 +9,7 @@
 //! | kind | to | bytes |
 //! |---|---|---|
 //! | `T` | interpreter | u16 LE count of blobs, their hashes, the payload |
-//! | `B` | interpreter | hash, then the blob |
+//! | `F` | interpreter | hash, u64 LE length; with its first byte comes a file: the blob |
 //! | `E` | interpreter | nothing: a blob is not to be had, the task is off |
 //! | `H` | node | JSON: what the interpreter is |
 //! | `N` | node | hashes of the blobs that it does not have |
@@ -24,6 +24,8 @@ pub const MAX_FRAME_BYTES: usize = 1024 * 1024 * 1024 + 64;
 pub const HEAD_BYTES: usize = 5;
 /// Bytes of a hash.
 const HASH: usize = 32;
+/// Bytes of the length of a blob.
+const LENGTH: usize = 8;
 /// Flag of a reply: the interpreter takes no further task.
 const RETIRING: u8 = 1;
 
@@ -87,12 +89,13 @@ pub fn task(blobs: &[[u8; HASH]], payload: usize) -> Bytes {
     out.freeze()
 }
 
-/// A blob: all but its bytes, which follow as they are.
+/// A blob of so many bytes: all but its file.
 #[must_use]
-pub fn blob(hash: &[u8; HASH], bytes: usize) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD_BYTES + HASH);
-    out.put_slice(&head(b'B', HASH + bytes));
+pub fn blob(hash: &[u8; HASH], bytes: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + HASH + LENGTH);
+    out.put_slice(&head(b'F', HASH + LENGTH));
     out.put_slice(hash);
+    out.put_u64_le(bytes);
     out.freeze()
 }
 

@@ -1,6 +1,7 @@
 //! One call: the task to the interpreter, blobs that it asks for, the reply
 //! back, and what the function printed meanwhile.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -15,6 +16,7 @@ use super::frame::{self, Hello, Said};
 use super::interpreter::{Interpreter, START_LIMIT};
 use super::pool::{IDLE_LIMIT, Interpreters};
 use crate::body::Stop;
+use crate::run::cell::hand;
 use crate::spec::Outcome;
 
 /// Most bytes that are kept of what one call prints, of each stream; what is
@@ -65,8 +67,9 @@ pub(super) async fn unless_stopped<T>(
 
 /// Brings blobs.
 pub trait Blobs: Send + Sync {
-    /// The bytes of this hash, or why they are not to be had.
-    fn blob(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<Bytes, String>>;
+    /// The bytes of this hash in a file that is not written any more, or why
+    /// they are not to be had.
+    fn blob(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<File, String>>;
 }
 
 /// How a call ended.
@@ -237,9 +240,9 @@ async fn talk(
             Some(Said::Needs(hashes)) => {
                 for hash in hashes {
                     match blobs.blob(hash).await {
-                        Ok(bytes) => {
-                            interpreter.channel.write_all(&frame::blob(&hash, bytes.len())).await?;
-                            interpreter.channel.write_all(&bytes).await?;
+                        Ok(file) => {
+                            let frame = frame::blob(&hash, file.metadata()?.len());
+                            hand(&mut interpreter.channel, &frame, &[file.as_fd()]).await?;
                         }
                         Err(why) => {
                             interpreter.channel.write_all(&frame::head(b'E', 0)).await?;

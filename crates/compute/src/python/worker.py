@@ -15,7 +15,9 @@ sys.path[:] = [entry for entry in sys.path if entry]
 
 
 def _trine_serve():
+    import array
     import json
+    import mmap
     import os
     import pickle
     import select
@@ -88,6 +90,36 @@ def _trine_serve():
             gone()
         return kind, body
 
+    def receive(length):
+        """So many bytes from the socket itself, and the descriptors that came with them."""
+        data, handed = b"", array.array("i")
+        while len(data) < length:
+            space = socket.CMSG_SPACE(handed.itemsize)
+            piece, control, _, _ = channel.recvmsg(length - len(data), space, socket.MSG_CMSG_CLOEXEC)
+            if not piece:
+                gone()
+            data += piece
+            for level, kind, held in control:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    handed.frombytes(held[: len(held) - len(held) % handed.itemsize])
+        return data, handed
+
+    def take_blob():
+        """Hash and bytes of a blob, or nothing. The node sends only what it is asked for: nothing of it is in `reader`."""
+        head, handed = receive(5)
+        _, kind = struct.unpack("<Ic", head)
+        if kind != b"F":
+            return None
+        body, more = receive(40)
+        (file,) = handed + more
+        (length,) = struct.unpack_from("<Q", body, 32)
+        try:
+            # Its pages are the node's: nothing is copied.
+            data = mmap.mmap(file, length, prot=mmap.PROT_READ) if length else b""
+        finally:
+            os.close(file)
+        return body[:32], data
+
     def send(kind, *parts):
         length = 1 + sum(len(part) for part in parts)
         head = struct.pack("<Ic", length, kind)
@@ -124,11 +156,11 @@ def _trine_serve():
         if missing:
             send(b"N", *missing)
             for _ in missing:
-                kind, body = take()
-                if kind != b"B":
+                blob = take_blob()
+                if blob is None:
                     return False
-                blobs[body[:32]] = body[32:]
-                counts["blob bytes"] += len(body) - 32
+                blobs[blob[0]] = blob[1]
+                counts["blob bytes"] += len(blob[1])
         for digest in list(blobs):
             if counts["blob bytes"] <= MAX_KEPT_BLOB_BYTES:
                 break

@@ -114,7 +114,7 @@ impl Cell {
         };
         let open = settings.open.clone();
         let setup = Setup { confinement: place.confinement, open, folder: place.folder, processes };
-        cell.send(&wire::frame(&setup), &[lease]).await?;
+        hand(&mut cell.channel, &wire::frame(&setup), &[lease]).await?;
         match timeout(OPEN_LIMIT, cell.news()).await {
             Ok(Ok(News::Ready)) => Ok(cell),
             Ok(Ok(News::Unfit(why))) => Err(NoCell::Unfit(why)),
@@ -150,13 +150,7 @@ impl Cell {
         if frame.len() > wire::MAX_FRAME_BYTES {
             return Err(io::Error::other("its arguments and environment are too long"));
         }
-        self.send(&frame, &streams).await
-    }
-
-    async fn send(&mut self, frame: &[u8], handed: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let channel = &self.channel;
-        let sent = channel.async_io(Interest::WRITABLE, || send(channel, frame, handed)).await?;
-        self.channel.write_all(&frame[sent..]).await
+        hand(&mut self.channel, &frame, &streams).await
     }
 
     /// Waits until the kernel has killed a process of the task, but not all of
@@ -250,6 +244,17 @@ fn most_processes(confinement: &Confinement) -> u64 {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let all = load.split('/').nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     all.unwrap_or(0).saturating_add(MAX_PROCESSES)
+}
+
+/// Writes a frame; the descriptors come with its first byte.
+pub(crate) async fn hand(
+    channel: &mut UnixStream,
+    frame: &[u8],
+    handed: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let shared = &*channel;
+    let sent = shared.async_io(Interest::WRITABLE, || send(shared, frame, handed)).await?;
+    channel.write_all(&frame[sent..]).await
 }
 
 /// The first bytes of a frame, with the descriptors.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join3};
 use rustix::io::Errno;
@@ -363,7 +364,7 @@ fn of_status(status: ExitStatus) -> Outcome {
     }
 }
 
-async fn stdin(settings: &Settings, task: &Assigned) -> Result<Option<bytes::Bytes>, String> {
+async fn stdin(settings: &Settings, task: &Assigned) -> Result<Option<Bytes>, String> {
     let Work::Process { stdin: Some(stdin), .. } = &task.task.work else { return Ok(None) };
     match stdin {
         Input::Inline(bytes) => Ok(Some(bytes.clone())),
@@ -375,7 +376,7 @@ async fn stdin(settings: &Settings, task: &Assigned) -> Result<Option<bytes::Byt
 }
 
 /// Writes all of the input; a process that does not read it ends as it likes.
-async fn feed(pipe: Option<pipe::Sender>, input: bytes::Bytes) {
+async fn feed(pipe: Option<pipe::Sender>, input: Bytes) {
     if let Some(mut pipe) = pipe {
         // An error: it reads no more.
         let _ = pipe.write_all(&input).await;
@@ -443,8 +444,8 @@ impl<'a> Collected<'a> {
 
     async fn spill(&mut self, part: &[u8]) -> io::Result<()> {
         if self.spill.is_none() {
-            let mut spill = self.shelf.begin().await?;
-            spill.write(&self.inline).await?;
+            let mut spill = self.shelf.begin()?;
+            spill.write(Bytes::copy_from_slice(&self.inline)).await?;
             self.spill = Some(spill);
         }
         let Some(spill) = &mut self.spill else { return Ok(()) };
@@ -453,7 +454,7 @@ impl<'a> Collected<'a> {
             self.flooded.send_replace(true);
             return Ok(());
         }
-        spill.write(part).await
+        spill.write(Bytes::copy_from_slice(part)).await
     }
 
     async fn finish(self) -> Output {

@@ -12,19 +12,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::mem::take;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of one part, which is also one answer.
 const PART_BYTES: usize = 1024 * 1024;
+
+/// Bytes that are checked at once: they stay in the processor's cache.
+const CHECKED_BYTES: usize = 64 * 1024;
 
 /// Ends the names of files with checksums.
 const SUMS: &str = ".sums";
@@ -34,12 +38,16 @@ pub const KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// What all kept outputs of a node may take.
 pub const MAX_SHELF_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// What is free after room was made: to find the oldest, all are looked at.
+const FREED_BYTES: u64 = MAX_SHELF_BYTES / 32;
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shelf {
     folder: Option<Arc<Path>>,
     serial: Arc<AtomicU64>,
+    /// What the files take, or more: exact after each look at all of them.
+    taken: Arc<AtomicU64>,
 }
 
 impl Shelf {
@@ -55,13 +63,15 @@ impl Shelf {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(Self { folder: Some(folder.into()), serial: Arc::default() })
+        let shelf = Self { folder: Some(folder.into()), serial: Arc::default(), taken: Arc::default() };
+        shelf.make_room(MAX_SHELF_BYTES)?;
+        Ok(shelf)
     }
 
     /// A node without files: outputs are cut at what a result takes.
     #[must_use]
     pub fn none() -> Self {
-        Self { folder: None, serial: Arc::default() }
+        Self { folder: None, serial: Arc::default(), taken: Arc::default() }
     }
 
     fn path(&self, hash: [u8; 32]) -> Option<PathBuf> {
@@ -78,38 +88,45 @@ impl Shelf {
     /// The bytes of an output from byte `from` on to the end of their part;
     /// `None` if it is not here, or is damaged.
     pub fn read(&self, hash: [u8; 32], from: u64) -> BoxFuture<'static, Option<Piece>> {
+        self.undamaged(hash, move |kept| kept.piece(from))
+    }
+
+    /// All of an output as a file to read from, checked; `None` if it is not
+    /// here, or is damaged.
+    pub fn lend(&self, hash: [u8; 32]) -> BoxFuture<'static, Option<File>> {
+        self.undamaged(hash, Kept::checked)
+    }
+
+    /// What `ask` gets of it, unless it is damaged: then it is thrown away.
+    fn undamaged<T: Send + 'static>(
+        &self,
+        hash: [u8; 32],
+        ask: impl FnOnce(Kept) -> io::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Option<T>> {
         let Some(path) = self.path(hash) else { return ready(None).boxed() };
-        let read = move || {
-            let piece = piece(&path, from);
-            if let Err(error) = &piece
+        let answer = move || {
+            let answer = Kept::open(&path).and_then(ask);
+            if let Err(error) = &answer
                 && error.kind() == io::ErrorKind::InvalidData
             {
                 tracing::warn!(path = %path.display(), %error, "a kept output is damaged: it is thrown away");
                 remove(&path)?;
             }
-            piece
+            answer
         };
-        blocking(read).map(Result::ok).boxed()
+        blocking(answer).map(Result::ok).boxed()
     }
 
     /// A new output.
     ///
     /// # Errors
-    /// There is no folder, or no file can be made in it.
-    pub async fn begin(&self) -> io::Result<Spill> {
+    /// There is no folder for it.
+    pub fn begin(&self) -> io::Result<Spill> {
         let folder = self.folder.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!(".{serial}"));
-        let made = path.clone();
-        let file = blocking(move || File::create(made)).await?;
-        Ok(Spill {
-            shelf: self.clone(),
-            path,
-            file: Arc::new(file),
-            hash: blake3::Hasher::new(),
-            bytes: 0,
-            sums: Vec::new(),
-        })
+        let written = Written { path, file: None, hash: blake3::Hasher::new(), bytes: 0, sums: Vec::new() };
+        Ok(Spill { shelf: self.clone(), written: Some(written), gathered: BytesMut::new(), bytes: 0 })
     }
 
     /// Removes what is older than [`KEPT_FOR`] at `now`.
@@ -138,7 +155,15 @@ impl Shelf {
             remove(&path)?;
             bytes -= size;
         }
+        self.taken.store(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Notes that so many bytes have come, and makes room if there is none.
+    fn took(&self, bytes: u64) -> io::Result<()> {
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let full = before.saturating_add(bytes) > MAX_SHELF_BYTES;
+        if full { self.make_room(MAX_SHELF_BYTES - FREED_BYTES) } else { Ok(()) }
     }
 
     /// When each output was written, what it takes, and where it is.
@@ -185,27 +210,67 @@ fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn piece(path: &Path, from: u64) -> io::Result<Piece> {
-    let damaged = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
-    let file = File::open(path)?;
-    let mut sums = Bytes::from(fs::read(sums_of(path))?);
-    let total = sums.try_get_u64_le().map_err(|_| damaged("its checksums are cut"))?;
-    if file.metadata()?.len() != total {
-        return Err(damaged("it is not as long as it was"));
+/// A kept output with its checksums.
+struct Kept {
+    file: File,
+    total: u64,
+    sums: Bytes,
+}
+
+impl Kept {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let mut sums = Bytes::from(fs::read(sums_of(path))?);
+        let total = sums.try_get_u64_le().map_err(|_| damaged("its checksums are cut"))?;
+        if file.metadata()?.len() != total {
+            return Err(damaged("it is not as long as it was"));
+        }
+        Ok(Self { file, total, sums })
     }
-    if from >= total {
-        return Ok(Piece { total, bytes: Bytes::new() });
+
+    /// How long a part is.
+    fn length(&self, part: u64) -> usize {
+        let (begin, size) = (part * PART_BYTES as u64, PART_BYTES as u64);
+        usize::try_from(size.min(self.total.saturating_sub(begin))).unwrap_or(PART_BYTES)
     }
-    let (part, size) = (from / PART_BYTES as u64, PART_BYTES as u64);
-    let mut bytes = vec![0; usize::try_from(size.min(total - part * size)).unwrap_or(PART_BYTES)];
-    file.read_exact_at(&mut bytes, part * size)?;
-    let at = usize::try_from(part * 4).map_err(|_| damaged("its checksums are cut"))?;
-    let sum = sums.get(at..at + 4).ok_or_else(|| damaged("its checksums are cut"))?;
-    if crc32c::crc32c(&bytes).to_le_bytes() != sum {
-        return Err(damaged("a checksum differs"));
+
+    fn compare(&self, part: u64, sum: u32) -> io::Result<()> {
+        let at = usize::try_from(part * 4).map_err(|_| damaged("its checksums are cut"))?;
+        let kept = self.sums.get(at..at + 4).ok_or_else(|| damaged("its checksums are cut"))?;
+        if sum.to_le_bytes() == kept { Ok(()) } else { Err(damaged("a checksum differs")) }
     }
-    let skipped = usize::try_from(from - part * size).unwrap_or_default();
-    Ok(Piece { total, bytes: Bytes::from(bytes).slice(skipped..) })
+
+    fn piece(self, from: u64) -> io::Result<Piece> {
+        if from >= self.total {
+            return Ok(Piece { total: self.total, bytes: Bytes::new() });
+        }
+        let part = from / PART_BYTES as u64;
+        let begin = part * PART_BYTES as u64;
+        let mut bytes = vec![0; self.length(part)];
+        self.file.read_exact_at(&mut bytes, begin)?;
+        self.compare(part, crc32c::crc32c(&bytes))?;
+        let skipped = usize::try_from(from - begin).unwrap_or_default();
+        Ok(Piece { total: self.total, bytes: Bytes::from(bytes).slice(skipped..) })
+    }
+
+    fn checked(self) -> io::Result<File> {
+        let mut piece = vec![0; CHECKED_BYTES];
+        for part in 0..self.total.div_ceil(PART_BYTES as u64) {
+            let (mut sum, mut done, length) = (0, 0, self.length(part));
+            while done < length {
+                let piece = &mut piece[..CHECKED_BYTES.min(length - done)];
+                self.file.read_exact_at(piece, part * PART_BYTES as u64 + done as u64)?;
+                sum = crc32c::crc32c_append(sum, piece);
+                done += piece.len();
+            }
+            self.compare(part, sum)?;
+        }
+        Ok(self.file)
+    }
+}
+
+fn damaged(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Runs what waits for the disk where it holds nobody up.
@@ -217,12 +282,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[derive(Debug)]
 pub struct Spill {
     shelf: Shelf,
-    path: PathBuf,
-    file: Arc<File>,
-    hash: blake3::Hasher,
+    /// `None`: the disk has failed.
+    written: Option<Written>,
+    /// What is not written yet, less than a part: hashing and writing a part at
+    /// once, on a thread that may wait for the disk, is several times as fast as
+    /// doing so piece by piece.
+    gathered: BytesMut,
     bytes: u64,
-    /// Of whole parts; the last one's grows.
-    sums: Vec<u32>,
 }
 
 impl Spill {
@@ -230,23 +296,25 @@ impl Spill {
     ///
     /// # Errors
     /// The disk is full, or fails.
-    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let filled = usize::try_from(self.bytes % PART_BYTES as u64).unwrap_or_default();
-            if filled == 0 {
-                self.sums.push(0);
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.bytes += bytes.len() as u64;
+        let much = if self.gathered.is_empty() && bytes.len() >= PART_BYTES {
+            bytes
+        } else {
+            self.gathered.extend_from_slice(&bytes);
+            if self.gathered.len() < PART_BYTES {
+                return Ok(());
             }
-            let (now, later) = rest.split_at(rest.len().min(PART_BYTES - filled));
-            if let Some(sum) = self.sums.last_mut() {
-                *sum = crc32c::crc32c_append(*sum, now);
-            }
-            self.bytes += now.len() as u64;
-            rest = later;
-        }
-        let (file, bytes) = (self.file.clone(), Bytes::copy_from_slice(bytes));
-        blocking(move || (&*file).write_all(&bytes)).await
+            take(&mut self.gathered).freeze()
+        };
+        let mut written = self.written()?;
+        let add = move || written.add(&much).map(|()| written);
+        self.written = Some(blocking(add).await?);
+        Ok(())
+    }
+
+    fn written(&mut self) -> io::Result<Written> {
+        self.written.take().ok_or_else(|| io::Error::other("an earlier part of it could not be written"))
     }
 
     /// How much it is.
@@ -259,41 +327,89 @@ impl Spill {
     ///
     /// # Errors
     /// The disk is full, or fails.
-    pub async fn finish(self) -> io::Result<[u8; 32]> {
-        let hash = *self.hash.finalize().as_bytes();
-        let (place, from) = (self.shelf.clone(), self.path.clone());
-        let mut sums = self.bytes.to_le_bytes().to_vec();
-        sums.extend(self.sums.iter().flat_map(|sum| sum.to_le_bytes()));
+    pub async fn finish(mut self) -> io::Result<[u8; 32]> {
+        let (mut written, gathered, place) = (self.written()?, take(&mut self.gathered), self.shelf.clone());
         let put = move || {
+            written.add(&gathered)?;
+            let hash = *written.hash.finalize().as_bytes();
             if let Some(to) = place.path(hash) {
-                // The bytes come last: whoever sees them finds the checksums.
-                let beside = sums_of(&from);
-                fs::write(&beside, sums)?;
-                fs::rename(beside, sums_of(&to))?;
-                fs::rename(from, to)?;
+                written.put(&to)?;
             }
-            place.make_room(MAX_SHELF_BYTES)
+            place.took(written.bytes)?;
+            Ok(hash)
         };
-        blocking(put).await?;
-        Ok(hash)
+        blocking(put).await
     }
 }
 
-impl Drop for Spill {
+/// What of an output is in a file: its own, until it has its name.
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    file: Option<File>,
+    hash: blake3::Hasher,
+    bytes: u64,
+    /// Of whole parts; the last one's grows.
+    sums: Vec<u32>,
+}
+
+impl Written {
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => File::create(&self.path)?,
+        };
+        self.hash.update(bytes);
+        self.sum(bytes);
+        file.write_all(bytes)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn sum(&mut self, mut rest: &[u8]) {
+        while !rest.is_empty() {
+            let filled = usize::try_from(self.bytes % PART_BYTES as u64).unwrap_or_default();
+            if filled == 0 {
+                self.sums.push(0);
+            }
+            let (now, later) = rest.split_at(rest.len().min(PART_BYTES - filled));
+            if let Some(sum) = self.sums.last_mut() {
+                *sum = crc32c::crc32c_append(*sum, now);
+            }
+            self.bytes += now.len() as u64;
+            rest = later;
+        }
+    }
+
+    /// Gives it its name. The bytes come last: whoever sees them finds the
+    /// checksums.
+    fn put(&self, to: &Path) -> io::Result<()> {
+        let mut sums = self.bytes.to_le_bytes().to_vec();
+        sums.extend(self.sums.iter().flat_map(|sum| sum.to_le_bytes()));
+        let beside = sums_of(&self.path);
+        fs::write(&beside, sums)?;
+        fs::rename(beside, sums_of(to))?;
+        fs::rename(&self.path, to)
+    }
+}
+
+impl Drop for Written {
     fn drop(&mut self) {
-        // An error: it was finished, and is elsewhere.
+        // An error: it is elsewhere, or never was.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     async fn put(shelf: &Shelf, bytes: &[u8]) -> [u8; 32] {
-        let mut spill = shelf.begin().await.expect("begun");
+        let mut spill = shelf.begin().expect("begun");
         for piece in bytes.chunks(300_000) {
-            spill.write(piece).await.expect("written");
+            spill.write(Bytes::copy_from_slice(piece)).await.expect("written");
         }
         spill.finish().await.expect("kept")
     }
@@ -318,10 +434,17 @@ mod tests {
             let bytes: Vec<u8> = (0..251).cycle().take(length).collect();
             let hash = put(&shelf, &bytes).await;
             assert!(all(&shelf, hash).await == Some(bytes.clone()), "{length} bytes");
+            let mut lent = Vec::new();
+            shelf.lend(hash).await.expect("it is here").read_to_end(&mut lent).expect("readable");
+            assert!(lent == bytes, "{length} bytes");
             let Some(last) = length.checked_sub(1) else { continue };
             let file = File::options().write(true).open(shelf.path(hash).expect("a path")).expect("a file");
             file.write_all_at(&[!bytes[last]], last as u64).expect("damaged");
-            assert_eq!(all(&shelf, hash).await, None, "{length} bytes");
+            if length % 2 == 0 {
+                assert!(shelf.lend(hash).await.is_none(), "{length} bytes");
+            } else {
+                assert_eq!(all(&shelf, hash).await, None, "{length} bytes");
+            }
             assert!(!shelf.has(hash), "it was thrown away");
         }
     }

@@ -26,9 +26,9 @@ pub(super) async fn put(compute: &Compute, name: &str, asked: Asked) -> Result<R
     let wanted =
         if name.is_empty() { None } else { Some(hash(name).map_err(|error| invalid(error.to_string()))?) };
     let mut asked = asked.within(MAX_BLOB_BYTES, PIECE_LIMIT);
-    let mut spill = compute.shelf().begin().await.map_err(|error| failed(&error))?;
+    let mut spill = compute.shelf().begin().map_err(|error| failed(&error))?;
     while let Some(piece) = asked.piece().await? {
-        spill.write(&piece).await.map_err(|error| failed(&error))?;
+        spill.write(piece).await.map_err(|error| failed(&error))?;
     }
     let bytes = spill.bytes();
     let made = spill.finish().await.map_err(|error| failed(&error))?;
