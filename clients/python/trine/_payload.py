@@ -143,25 +143,39 @@ def _is_plain(args, kwargs):
     return all(type(arg) in _PLAIN for arg in args) and all(type(arg) in _PLAIN for arg in kwargs.values())
 
 
+def _is_long(arg):
+    return type(arg) in (str, bytes) and len(arg) >= BLOB_BYTES
+
+
+def _is_large_array(arg):
+    return type(arg).__module__ == "numpy" and getattr(arg, "nbytes", 0) >= BLOB_BYTES
+
+
+def is_heavy(args, kwargs):
+    """Whether one look tells that an argument travels as a blob."""
+    return any(_is_long(arg) or _is_large_array(arg) for arg in (*args, *kwargs.values()))
+
+
 def _aside(arg, blobs):
     """The argument, or what stands for it if it is large."""
     if type(arg) in _PLAIN and type(arg) not in (str, bytes):
         return arg
-    pickled = dumps(arg, blobs)
+    pickled = pickle.dumps(arg, protocol=PROTOCOL) if type(arg) in _PLAIN else dumps(arg, blobs)
     return arg if len(pickled) < BLOB_BYTES else _Reference(blobs.put(pickled))
 
 
 def dump_arguments(args, kwargs, blobs):
-    if _is_plain(args, kwargs):
-        pickled = pickle.dumps((args, kwargs), protocol=PROTOCOL)
-    else:
-        pickled = dumps((args, kwargs), blobs)
-    if len(pickled) < BLOB_BYTES:
-        return pickled
+    # What is known to be aside is not pickled twice.
+    if not any(map(_is_long, (*args, *kwargs.values()))):
+        if _is_plain(args, kwargs):
+            pickled = pickle.dumps((args, kwargs), protocol=PROTOCOL)
+        else:
+            pickled = dumps((args, kwargs), blobs)
+        if len(pickled) < BLOB_BYTES:
+            return pickled
     args = tuple(_aside(arg, blobs) for arg in args)
     kwargs = {name: _aside(arg, blobs) for name, arg in kwargs.items()}
-    pickled = dumps((args, kwargs), blobs)
-    return pickled
+    return dumps((args, kwargs), blobs)
 
 
 def dump_chunk(calls, blobs):

@@ -9,7 +9,6 @@ the cluster is told, so that what has not begun does not.
 """
 
 import functools
-import hashlib
 import pickle
 import sys
 import threading
@@ -18,7 +17,7 @@ import weakref
 from collections import OrderedDict, deque
 from concurrent.futures.process import BrokenProcessPool
 
-from . import _http, _payload, _records
+from . import _http, _payload, _records, _uploads
 from .errors import CannotUnpickle, Denied, Lost, NotStarted, Refused, TrineError, Unreachable
 
 # Tasks that are on their way behind those that run, at first and at most.
@@ -31,8 +30,10 @@ BATCH_TASKS = 1_024
 BATCH_BYTES = 2 * 1024 * 1024
 # Cancelled tasks that the cluster is told of at once; of more, the oldest are dropped here alone.
 MOST_CANCELLED = 65_536
-# Hashes of blobs that are known to be in the cluster.
-KNOWN_BLOBS = 65_536
+# Calls with large arguments whose blobs travel before the first of them is sent.
+HEAVY_AHEAD = 2 * _uploads.UPLOADERS
+# A record waits at most so long for others while blobs travel.
+GATHER_SECONDS = 0.005
 
 ABRUPT = "A process in the process pool was terminated abruptly while the future was running or pending."
 
@@ -122,7 +123,7 @@ class Session:
         self._finished = deque()
         # Tasks whose futures were cancelled after they were sent.
         self._cancelled = deque(maxlen=MOST_CANCELLED)
-        self._blobs = OrderedDict()
+        self._blobs = _uploads.Known()
         self._session_digest = b""
 
     # What executors call.
@@ -224,6 +225,7 @@ class Session:
 
     def _send_all(self):
         connection = _http.Connection(self.settings.cluster)
+        uploaders = _uploads.Uploaders(self.settings.cluster, self._record)
         try:
             while True:
                 items = self._next_items()
@@ -231,13 +233,14 @@ class Session:
                     break
                 self._tell_cancelled(connection)
                 if items:
-                    self._send(connection, items)
+                    self._send(connection, uploaders, items)
                 del items
             self._tell_cancelled(connection)
         except BaseException as error:
             self._break(*_told(error))
         finally:
             self._end(connection)
+            uploaders.close()
 
     def _window(self):
         settings = self.settings
@@ -279,40 +282,55 @@ class Session:
                 # The job is over.
                 pass
 
-    def _send(self, connection, items):
+    def _send(self, connection, uploaders, items):
         items.reverse()
-        records, futures = [], []
+        heavy = len(items) > 1 and any(map(_is_heavy, items))
+        # Calls of which records are being made, in their order.
+        making = deque()
+        records, futures, length, since = [], [], 0, time.monotonic()
         try:
             if self.job is None:
                 self._create(connection)
-            while items:
-                self._prepare(connection, items.pop(), records, futures)
-                if records and (not items or sum(map(len, records)) >= BATCH_BYTES):
+            while items or making:
+                while heavy and items and len(making) < HEAVY_AHEAD:
+                    making.append((items[-1].future, uploaders.begin(items.pop())))
+                if making:
+                    length += self._prepare(*making.popleft(), records, futures)
+                else:
+                    item = items.pop()
+                    make = functools.partial(self._record, connection, item)
+                    length += self._prepare(item.future, make, records, futures)
+                    del item, make
+                last = not (items or making)
+                late = heavy and time.monotonic() >= since + GATHER_SECONDS
+                if records and (last or late or length >= BATCH_BYTES):
                     self._append(connection, records, futures)
-                    records = []
+                    records, length, since = [], 0, time.monotonic()
         except BaseException:
             with self.changed:
                 # Whoever ends the session ends these, too.
                 self.queue.extend(items)
+                futures += [future for future, _ in making]
                 self.queue.extend(Item(future, None, (), {}) for future in futures)
             raise
 
-    def _prepare(self, connection, item, records, futures):
-        """Makes a record of a call. Nothing here outlives the call that holds its function or its future."""
-        future = item.future
+    def _prepare(self, future, make, records, futures):
+        """Takes the record that `make` gives; how long it is. Nothing here outlives the call that holds its
+        function or its future."""
         if future.cancelled():
             future.set_running_or_notify_cancel()
-            return
+            return 0
         try:
-            records.append(self._record(connection, item))
+            records.append(make())
         except (Denied, Unreachable):
             futures.append(future)
             raise
         except BaseException as error:
             # As the standard library has it: what cannot be pickled fails alone.
             _finish(future, error=error)
-        else:
-            futures.append(future)
+            return 0
+        futures.append(future)
+        return len(records[-1])
 
     def _append(self, connection, records, futures):
         with self.changed:
@@ -352,7 +370,7 @@ class Session:
         settings = self.settings
         body = {"python": {"version": _payload.version(), "initializer": None}}
         if settings.initializer is not None:
-            blobs = _payload.Blobs(lambda data: self._upload(connection, data))
+            blobs = _payload.Blobs(functools.partial(self._blobs.name, connection))
             pickled = _payload.dumps((settings.initializer, settings.initargs), blobs)
             self._session_digest = blobs.put(pickled)
             self._session_blobs = blobs.digests
@@ -363,28 +381,17 @@ class Session:
             self.job = job
             self.changed.notify_all()
 
-    def _upload(self, connection, data):
-        """The cluster's name for these bytes, which travel unless this session has sent them before."""
-        known = hashlib.sha256(data).digest()
-        if known in self._blobs:
-            self._blobs.move_to_end(known)
-            return self._blobs[known]
-        told = connection.ask("POST", "/v1/blobs", data, kind="application/octet-stream")
-        name = self._blobs[known] = bytes.fromhex(told["hash"])
-        if len(self._blobs) > KNOWN_BLOBS:
-            self._blobs.popitem(last=False)
-        return name
-
     def _record(self, connection, item):
-        blobs = _payload.Blobs(lambda data: self._upload(connection, data))
+        blobs = _payload.Blobs(functools.partial(self._blobs.name, connection))
         if self._session_digest:
             blobs.digests.extend(self._session_blobs)
         if isinstance(item.function, Shared):
             shared = item.function
             if shared.pickled is None:
-                own = _payload.Blobs(lambda data: self._upload(connection, data))
-                shared.pickled = _payload.dump_function(shared.function, own)
-                shared.digests = own.digests
+                own = _payload.Blobs(functools.partial(self._blobs.name, connection))
+                pickled = _payload.dump_function(shared.function, own)
+                # Several threads may come here: the digests are there before they are looked for.
+                shared.digests, shared.pickled = own.digests, pickled
             function = shared.pickled
             blobs.digests.extend(digest for digest in shared.digests if digest not in blobs.digests)
         else:
@@ -570,6 +577,10 @@ class Session:
                 error = _cannot(second)
             error.__cause__ = _RemoteTraceback('\n"""\n%s"""' % text)
             _finish(future, error=error)
+
+
+def _is_heavy(item):
+    return item.chunk is None and _payload.is_heavy(item.args, item.kwargs)
 
 
 def _told(error):
