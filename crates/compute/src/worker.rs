@@ -23,6 +23,9 @@ const MAX_AHEAD: u32 = 128;
 /// A result waits at most so long for others, and only while enough is at hand:
 /// short tasks share messages, entries of the log and syncs.
 const GATHER: Duration = Duration::from_millis(10);
+/// Tasks that lately took less will soon be over: a beat without news waits for
+/// their results, but not longer.
+const SOON: Duration = Duration::from_millis(1);
 /// A worker with more results that are not committed takes no more tasks.
 const MAX_UNSETTLED: usize = 8_192;
 /// The same in bytes.
@@ -62,6 +65,8 @@ pub(crate) struct Worker {
     unsent: VecDeque<Attempt>,
     /// Something of that is not to wait for others.
     pressing: bool,
+    /// Until then a beat without news waits.
+    rests_until: Duration,
     /// When a master last spoke; `None`: what it knew of has been let go.
     heard: Option<Duration>,
     /// How long bodies take lately.
@@ -85,6 +90,7 @@ impl Worker {
             kept_bytes: 0,
             unsent: VecDeque::new(),
             pressing: false,
+            rests_until: Duration::ZERO,
             heard: None,
             typical: None,
             times: BTreeMap::new(),
@@ -100,6 +106,11 @@ impl Worker {
         let plenty = ahead > 0 && waiting >= ahead.div_ceil(2) && self.unsent.len() < MAX_BEAT_RESULTS;
         let gathers = plenty && !self.pressing;
         Some(if gathers { since.saturating_add(GATHER) } else { since })
+    }
+
+    /// When a beat without news is due, if none is under way.
+    pub(crate) fn asks_at(&self) -> Duration {
+        self.rests_until
     }
 
     /// The attempts that run.
@@ -164,6 +175,7 @@ impl Worker {
     /// is, is told everything again.
     pub(crate) fn lost_master(&mut self) {
         self.reign = 0;
+        self.rests_until = Duration::ZERO;
     }
 
     /// Somebody answers as the master. True if that is another one than before.
@@ -207,6 +219,9 @@ impl Worker {
             if let Ok(spec) = codec::decode::<JobSpec>(&spec.0, "job") {
                 self.jobs.insert(job, Arc::new(spec));
             }
+        }
+        if !orders.grants.is_empty() && self.typical.is_some_and(|typical| typical < SOON) {
+            self.rests_until = now.saturating_add(SOON);
         }
         for granted in orders.grants {
             self.waiting.push_back(Waiting { granted, since: now });

@@ -78,7 +78,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         hands.start_bodies();
         hands.speak();
         let deadline = hands.deadlines.values().min().copied();
-        let rest = hands.beats.is_empty().then_some(hands.rest_until);
+        let rest = hands.beats.is_empty().then(|| hands.asks_at());
         let lets_go = hands.worker.lets_go_at().map(|at| hands.began + at);
         let tells = hands.tells_at().filter(|_| hands.beats.len() < BEATS);
         let wake = [deadline, rest, lets_go, tells].into_iter().flatten().min();
@@ -104,6 +104,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 impl Hands {
     fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// When the next beat is due though there may be no news.
+    fn asks_at(&self) -> Instant {
+        (self.began + self.worker.asks_at()).max(self.rest_until)
     }
 
     /// When the next beat with news is due.
@@ -217,8 +222,9 @@ impl Hands {
     fn speak(&mut self) {
         let now = Instant::now();
         let has_news = self.tells_at().is_some_and(|at| at <= now);
-        let due = self.beats.is_empty() || (self.beats.len() < BEATS && has_news);
-        if !due || now < self.rest_until {
+        let asks = self.beats.is_empty() && self.asks_at() <= now;
+        let tells = self.beats.len() < BEATS && has_news;
+        if !(asks || tells) {
             return;
         }
         let Some((asked, id)) = self.guide.target() else {

@@ -139,6 +139,21 @@ fn results_gather_only_while_enough_is_at_hand() {
 }
 
 #[test]
+fn a_beat_without_news_waits_for_what_is_over_soon() {
+    let mut worker = worker();
+    worker.obey(orders(&[0]), at(5));
+    assert_eq!(worker.asks_at(), at(0), "how long it takes is not known");
+    start_all(&mut worker, at(5));
+    let soon = at(5) + SOON / 2;
+    worker.ended(attempt(0), Ran::only(Outcome::Exited { code: 0 }), soon);
+    assert_eq!(worker.tells_at(), Some(soon), "news does not wait");
+    worker.obey(orders(&[1]), at(9));
+    assert_eq!(worker.asks_at(), at(9) + SOON);
+    worker.lost_master();
+    assert_eq!(worker.asks_at(), at(0), "whoever is the master is to be found");
+}
+
+#[test]
 fn a_limit_follows_the_median_of_those_that_succeeded() {
     let mut worker = worker();
     let spec = JobSpec {
