@@ -135,7 +135,9 @@ fn rows(path: &Path) -> Vec<Row> {
 #[tokio::test]
 async fn joblogs_are_read_by_both_and_jobs_can_be_looked_at() {
     let cluster = Cluster::start().await;
-    let command = ["sleep 0.2; echo {}; exit {}", ":::", "0", "3", "0", "5"];
+    // They end in order: parallel itself forgets to print one that ends before
+    // an earlier one when it keeps the order and resumes.
+    let command = ["sleep 0.2; sleep 0.{}; echo {}; exit {}", ":::", "0", "3", "0", "5"];
     let logged = |log: &'static str, more: &[&'static str]| -> Vec<&str> {
         ["-k", "--joblog", log].iter().chain(more).chain(&command).copied().collect()
     };
