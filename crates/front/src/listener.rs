@@ -21,6 +21,11 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// other side still exists.
 const KEEPALIVE: Duration = Duration::from_mins(2);
 
+/// What a socket takes at most before the kernel could send it (128 KiB).
+/// Without it megabytes disappear in the socket's buffer at once, then nothing
+/// for seconds, and who waits for a slow client cannot tell it from a dead one.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
 /// Opens listeners.
 #[derive(Debug)]
 pub struct Listeners;
@@ -127,10 +132,12 @@ impl Listener {
             return None;
         };
         let local = stream.local_addr().unwrap_or(self.local);
-        // Neither option is needed for correctness; a dying socket refuses them.
+        // No option is needed for correctness; a dying socket refuses them.
         let _ = stream.set_nodelay(true);
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        let socket = socket2::SockRef::from(&stream);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
         Some(Accepted { stream, peer, local, permit })
     }
 }

@@ -41,7 +41,7 @@ pub mod sublist;
 
 pub use bus::outbox::{Outbox, OutboxClosed};
 pub use bus::publisher::{Published, Publisher};
-pub use bus::receiver::{Brake, Receiver, Room, STALL_LIMIT};
+pub use bus::receiver::{Brake, HOLD_LIMIT, Receiver, Room, STALL_LIMIT};
 pub use bus::subscriber::Subscriber;
 pub use bus::{Attachment, Bus, SubId, SubscribeError};
 pub use direct::DirectError;

@@ -16,8 +16,8 @@ use super::receiver::{Brake, Room};
 pub const OUTBOX_FULL_BYTES: usize = 1024 * 1024;
 
 /// What an outbox may hold at most (64 MiB). Each publisher may add what it
-/// has in hand to a full outbox before it waits; a receiver for which that is
-/// too much is closed.
+/// has in hand to a full outbox before it waits, and nobody waits for a
+/// receiver that takes nothing; one for which that is too much is closed.
 pub const OUTBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A buffer that grew beyond this (256 KiB) is given back to the allocator

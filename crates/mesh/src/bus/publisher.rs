@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::time::timeout;
 use trine_types::NodeId;
 use trine_types::subject::is_valid_subject;
 
 use super::Shared;
 use super::cache::Cache;
-use super::receiver::{Brake, Carrier, Receiver, Room, STALL_LIMIT};
+use super::receiver::{Brake, Carrier, LINK_HOLD_LIMIT, Receiver, Room};
 use super::routes::{Group, Local, Routes};
 use crate::message::Message;
 use crate::planted;
@@ -57,6 +58,21 @@ impl Outlet {
         match self {
             Self::Local(receiver) => receiver.cut_off(),
             Self::Link(carrier) => carrier.cut_off(),
+        }
+    }
+
+    /// Waits until there is room, for a bounded time; cuts off who has gone
+    /// without for too long.
+    async fn relieved(self) {
+        let (what, yields) = match &self {
+            Self::Local(receiver) => ("a receiver", receiver.brake().yields().await),
+            Self::Link(carrier) => {
+                ("a link", timeout(LINK_HOLD_LIMIT, carrier.brake().released()).await.is_ok())
+            }
+        };
+        if !yields {
+            tracing::warn!("cutting off {what} that is full and takes too little");
+            self.cut_off();
         }
     }
 }
@@ -198,8 +214,11 @@ impl Publisher {
         }
     }
 
-    /// Flushes, then waits until all who were full have room, each for at most
-    /// [`STALL_LIMIT`]: who has none by then is cut off.
+    /// Flushes, then waits until all who were full have room, or need not be
+    /// waited for any longer: those who take nothing for
+    /// [`super::receiver::STALL_LIMIT`], those who take too little for
+    /// [`super::receiver::HOLD_LIMIT`]. The waits run side by side, so that many
+    /// who are stuck hold a publisher no longer than one.
     pub async fn relieved(&mut self) {
         self.take_pressure().relieved().await;
     }
@@ -226,12 +245,7 @@ impl Pressure {
 
     /// See [`Publisher::relieved`].
     pub async fn relieved(self) {
-        for outlet in self.full {
-            if timeout(STALL_LIMIT, outlet.brake().released()).await.is_err() {
-                tracing::warn!(limit = ?STALL_LIMIT, "cutting off a receiver that takes nothing");
-                outlet.cut_off();
-            }
-        }
+        join_all(self.full.into_iter().map(Outlet::relieved)).await;
     }
 }
 

@@ -2,17 +2,40 @@
 //! that a message is copied once, from the publisher's input into the
 //! receiver's outbox, and no task is woken per message.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::message::Message;
 
-/// Longest that publishers wait for a full receiver. One that made no room by
-/// then is cut off: it is stuck, and must not stop those who are not.
-pub const STALL_LIMIT: Duration = Duration::from_secs(10);
+/// Looks at a full receiver that takes nothing until publishers go on. More
+/// than one, so that a pause of this whole process, after which every timer is
+/// late at once, counts as one and not as its receivers' silence.
+const STALL_LOOKS: u32 = 4;
+
+/// Pause between two of these looks.
+const STALL_LOOK: Duration = Duration::from_millis(250);
+
+/// How long publishers wait for a full receiver that takes nothing at all
+/// (1 s; what it took right before a look is seen at the look, which adds one
+/// look at most). Then nobody waits for it any more until it takes something:
+/// a client that merely pauses finds what its outbox could hold. Cutting it off
+/// here already would hit clients that read on: the sender of a TCP connection
+/// may see nothing of that for seconds, while the other side's kernel holds
+/// megabytes.
+pub const STALL_LIMIT: Duration = STALL_LOOK.saturating_mul(STALL_LOOKS);
+
+/// A full receiver that takes nothing for this long (10 s, as nats-server's
+/// write deadline), or so little that it makes no room meanwhile, is cut off.
+pub const HOLD_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same for a link to another node (12 s). Its answers wait for the
+/// receivers there; they, and not the link, are cut off if they are to blame.
+pub const LINK_HOLD_LIMIT: Duration = HOLD_LIMIT.saturating_add(Duration::from_secs(2));
 
 /// What became of one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +69,7 @@ pub trait Receiver: Send + Sync + 'static {
     /// Where publishers wait after [`Room::Full`].
     fn brake(&self) -> &Brake;
 
-    /// Publishers waited for [`STALL_LIMIT`] in vain: close, for good. The
+    /// It is full and made no room for [`HOLD_LIMIT`]: close, for good. The
     /// receiver answers [`Room::NotTaken`] from now on and releases its brake.
     fn cut_off(&self);
 }
@@ -88,6 +111,18 @@ pub struct Interest {
 pub struct Brake {
     full: AtomicBool,
     room: Notify,
+    /// Counts what the receiver took; only whether it changes matters.
+    moves: AtomicU32,
+    // Touched only by publishers that wait, never across an await.
+    stalled: Mutex<Option<Stall>>,
+}
+
+/// A receiver took nothing for [`STALL_LIMIT`].
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    /// Where its count stood: another count means that it goes on.
+    moves: u32,
+    since: Instant,
 }
 
 impl Brake {
@@ -102,6 +137,37 @@ impl Brake {
         if self.full.swap(false, Ordering::AcqRel) {
             self.room.notify_waiters();
         }
+    }
+
+    /// The receiver took something, though maybe not enough to make room.
+    pub fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until there is room, at most [`STALL_LIMIT`] if nothing moves and
+    /// [`HOLD_LIMIT`] in all; false if the receiver is to be cut off.
+    pub(super) async fn yields(&self) -> bool {
+        let begin = Instant::now();
+        let (mut moves, mut still) = (self.moves.load(Ordering::Relaxed), 0);
+        let stalled = *self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stall) = stalled.filter(|stall| stall.moves == moves && self.is_pulled()) {
+            return stall.since + HOLD_LIMIT > begin;
+        }
+        while begin.elapsed() < HOLD_LIMIT {
+            if timeout(STALL_LOOK, self.released()).await.is_ok() {
+                return true;
+            }
+            let before = std::mem::replace(&mut moves, self.moves.load(Ordering::Relaxed));
+            still = if moves == before { still + 1 } else { 0 };
+            if still == STALL_LOOKS {
+                let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+                if stalled.is_none_or(|stall| stall.moves != moves) {
+                    *stalled = Some(Stall { moves, since: Instant::now() - STALL_LIMIT });
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether publishers have to wait.

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep};
 use trine_types::NodeId;
 
-use super::receiver::{Brake, Carrier, Interest, Room, STALL_LIMIT};
+use super::receiver::{Brake, Carrier, HOLD_LIMIT, Interest, LINK_HOLD_LIMIT, Room, STALL_LIMIT};
 use super::subscriber::{INBOX_FULL_BYTES, Subscriber};
 use super::{Bus, SubscribeError};
 use crate::message::Message;
@@ -126,18 +128,108 @@ async fn a_full_receiver_holds_its_publisher_until_it_takes() {
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_is_cut_off_and_not_the_publisher() {
     let bus = Bus::new(1);
-    let (mut stuck, mut fine) = (subscriber(&bus, "a", None), subscriber(&bus, "a", None));
+    let stuck = [subscriber(&bus, "a", None), subscriber(&bus, "a", None)];
+    let mut fine = subscriber(&bus, "a", None);
     let mut publisher = bus.publisher();
     let payload = vec![0; INBOX_FULL_BYTES];
     let message = Message { subject: b"a", payload: &payload, ..Message::default() };
     assert!(publisher.publish(&message).pressed);
     fine.next().await.expect("a message");
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     publisher.relieved().await;
-    assert_eq!(started.elapsed(), STALL_LIMIT);
+    assert_eq!(started.elapsed(), STALL_LIMIT, "two that are stuck hold it no longer than one");
+    let mut longest = Duration::ZERO;
+    while publisher.publish(&message).receivers == 3 {
+        let begin = Instant::now();
+        fine.next().await.expect("a message");
+        publisher.relieved().await;
+        longest = longest.max(begin.elapsed());
+        sleep(HOLD_LIMIT / 20).await;
+    }
+    assert_eq!(longest, Duration::ZERO, "and only once");
+    assert!(started.elapsed() >= HOLD_LIMIT && started.elapsed() < HOLD_LIMIT * 11 / 10);
     assert_eq!(publisher.publish(&message).receivers, 1, "the other one still takes");
-    stuck.next().await.expect("what it had");
-    assert_eq!(stuck.next().await, None);
+    for mut stuck in stuck {
+        while let Some(message) = stuck.next().await {
+            assert_eq!(message.subject, &b"a"[..], "what it had");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_pauses_misses_nothing_and_is_waited_for_again() {
+    let bus = Bus::new(1);
+    let mut pausing = subscriber(&bus, "a", None);
+    let mut publisher = bus.publisher();
+    let payload = vec![0; INBOX_FULL_BYTES];
+    let message = Message { subject: b"a", payload: &payload, ..Message::default() };
+    for held in [STALL_LIMIT, Duration::ZERO, Duration::ZERO] {
+        assert!(publisher.publish(&message).pressed);
+        let started = Instant::now();
+        publisher.relieved().await;
+        assert_eq!(started.elapsed(), held);
+        sleep(HOLD_LIMIT / 4).await;
+    }
+    pausing.next().await.expect("the first");
+    let started = Instant::now();
+    assert!(publisher.publish(&message).pressed);
+    publisher.relieved().await;
+    assert_eq!(started.elapsed(), STALL_LIMIT, "it goes on, and may have a moment");
+    for _ in 0..3 {
+        pausing.next().await.expect("nothing is missing");
+    }
+    assert!(!publisher.publish(&to("a", "last")).pressed);
+    assert_eq!(received(&mut pausing), ["last"]);
+}
+
+/// Lets `slow` take a message each `pause` while its publisher waits; how long
+/// that was, and whether it still belongs.
+async fn held_by(pause: Duration, per_message: usize) -> (Duration, bool) {
+    let bus = Bus::new(1);
+    let mut slow = subscriber(&bus, "a", None);
+    let mut publisher = bus.publisher();
+    let payload = vec![0; per_message];
+    let message = Message { subject: b"a", payload: &payload, ..Message::default() };
+    while !publisher.publish(&message).pressed {}
+    let started = Instant::now();
+    tokio::select! {
+        biased;
+        () = publisher.relieved() => {}
+        () = async {
+            loop {
+                sleep(pause).await;
+                slow.next().await;
+            }
+        } => {}
+    }
+    (started.elapsed(), publisher.publish(&message).receivers == 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_slowly_but_steadily_stays() {
+    let (held, stays) = held_by(STALL_LIMIT.mul_f64(0.9), INBOX_FULL_BYTES / 12).await;
+    assert!(stays && held > STALL_LIMIT * 4 && held < HOLD_LIMIT, "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_too_little_holds_its_publisher_for_a_bounded_time() {
+    let (held, stays) = held_by(STALL_LIMIT.mul_f64(0.9), INBOX_FULL_BYTES / 50).await;
+    assert!(!stays && held == HOLD_LIMIT, "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_given_more_time_than_the_receivers_behind_it() {
+    let bus = Bus::new(1);
+    let (peer, link) = (NodeId([9; 32]), Arc::new(Counted { is_full: true, ..Counted::default() }));
+    bus.link(peer, link.clone());
+    wants(&bus, peer, "a", None, 1);
+    let mut publisher = bus.publisher();
+    link.brake.pull();
+    assert!(publisher.publish(&to("a", "x")).pressed);
+    let started = Instant::now();
+    publisher.relieved().await;
+    assert_eq!(started.elapsed(), LINK_HOLD_LIMIT);
+    assert!(LINK_HOLD_LIMIT > HOLD_LIMIT);
 }
 
 /// A link that counts.
@@ -147,13 +239,14 @@ struct Counted {
     grouped: AtomicU32,
     told: std::sync::Mutex<Vec<(Bytes, u32)>>,
     brake: Brake,
+    is_full: bool,
 }
 
 impl Carrier for Counted {
     fn forward(&self, _: &Message<'_>, plain: bool, groups: &mut dyn Iterator<Item = &Bytes>) -> Room {
         self.plain.fetch_add(u32::from(plain), Ordering::Relaxed);
         self.grouped.fetch_add(u32::try_from(groups.count()).expect("few"), Ordering::Relaxed);
-        Room::Free
+        if self.is_full { Room::Full } else { Room::Free }
     }
 
     fn tell(&self, change: &Interest) {

@@ -54,6 +54,7 @@ impl Inbox {
             return if queue.closed { Poll::Ready(None) } else { Poll::Pending };
         };
         queue.bytes -= message.bytes() + PER_MESSAGE_BYTES;
+        self.brake.moved();
         if queue.bytes < INBOX_FULL_BYTES / 2 {
             self.brake.release();
         }
@@ -132,7 +133,7 @@ impl Subscriber {
     }
 
     /// The next message; `None` after this subscriber was cut off because it
-    /// took nothing for too long: subscribe anew.
+    /// took nothing, or too little, for too long: subscribe anew.
     pub async fn next(&mut self) -> Option<Kept> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use trine_transport::{Endpoint, EndpointConfig, Lane, SimConfig, SimNet};
 use trine_types::{Entropy, NodeId};
 
+use crate::bus::receiver::{HOLD_LIMIT, STALL_LIMIT};
 use crate::bus::subscriber::Subscriber;
 use crate::direct::DirectError;
 use crate::handle::{Mesh, Parts};
@@ -154,6 +155,72 @@ async fn a_group_over_nodes_gets_each_message_once() {
     }
     assert_eq!(shares.iter().sum::<u32>(), 100);
     assert!(shares.iter().all(|share| *share > 20), "{shares:?}");
+}
+
+/// Publishes on `node` for `time`, 16 KiB at a time, waiting when it is told
+/// to; the longest wait, and the subscriptions and nodes that took the last.
+async fn press(node: &Mesh, time: Duration) -> (Duration, u32) {
+    let mut publisher = node.bus().publisher();
+    let payload = vec![b'x'; 16 * 1024];
+    let message = Message { subject: b"a", payload: &payload, ..Message::default() };
+    let (started, mut longest, mut receivers) = (Instant::now(), Duration::ZERO, 0);
+    while started.elapsed() < time {
+        let outcome = publisher.publish(&message);
+        receivers = outcome.receivers;
+        if outcome.pressed {
+            let begin = Instant::now();
+            publisher.relieved().await;
+            longest = longest.max(begin.elapsed());
+        } else {
+            publisher.flush();
+            pass(Duration::from_micros(500)).await;
+        }
+    }
+    (longest, receivers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_subscriber_elsewhere_holds_publishers_for_the_stall_limit() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let (mut stuck, mut fine) = (subscriber(&two, "a", None), subscriber(&two, "a", None));
+    knows(&one, TWO, 1).await;
+    let (mut got, mut gap, mut last) = (0, Duration::ZERO, Instant::now());
+    let pressing = press(&one, HOLD_LIMIT * 3 / 2);
+    let reading = async {
+        while timeout(SOON, fine.next()).await.is_ok_and(|message| message.is_some()) {
+            got += 1;
+            gap = gap.max(last.elapsed());
+            last = Instant::now();
+        }
+    };
+    let ((longest, receivers), ()) = tokio::join!(pressing, reading);
+    let most = STALL_LIMIT + Duration::from_millis(300);
+    assert!(longest > STALL_LIMIT / 2 && longest < most, "the publisher waited {longest:?}");
+    assert!(gap < most && got > 1_000, "beside it {got} messages, {gap:?} without one");
+    assert_eq!((receivers, two.bus().subscriptions()), (1, 2), "the link was not cut off");
+    while let Some(message) = timeout(SOON, stuck.next()).await.expect("closed") {
+        assert_eq!(message.subject, &b"a"[..], "what it had");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_subscriber_elsewhere_slows_publishers_and_stays() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let mut steady = subscriber(&two, "a", None);
+    knows(&one, TWO, 1).await;
+    // 16 KiB each 80 ms: half an inbox takes less than three seconds.
+    let mut got = 0;
+    let reading = async {
+        while timeout(SOON, steady.next()).await.is_ok_and(|message| message.is_some()) {
+            got += 1;
+            pass(Duration::from_millis(80)).await;
+        }
+    };
+    let ((longest, receivers), ()) = tokio::join!(press(&one, Duration::from_secs(30)), reading);
+    assert!(longest > STALL_LIMIT && longest < HOLD_LIMIT, "{longest:?}");
+    assert!(receivers == 1 && got > 350, "{got} messages");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use trine_types::Rights;
 
 use super::connect::ConnectOptions;
 use super::encode::{self, Delivery};
+use crate::bus::outbox::OUTBOX_MAX_BYTES;
 use crate::message::Message;
 use crate::{Brake, Outbox, Receiver, Room};
 
@@ -221,6 +222,10 @@ impl Receiver for Client {
         let knows_headers = self.headers.load(Ordering::Relaxed);
         let room = self.outbox.append(|out| encode::message(out, &delivery, knows_headers));
         if room == Room::NotTaken {
+            // Its writer may be stuck with more, and would never end by itself.
+            if self.outbox.waiting_bytes() > OUTBOX_MAX_BYTES {
+                self.cut_off();
+            }
             return room;
         }
         slot.delivered += 1;
@@ -310,6 +315,20 @@ mod tests {
         assert_eq!(client.deliver(&key, &to("secret.a")), Room::NotTaken);
         assert_eq!(client.deliver(&key, &to("open")), Room::Idle);
         assert_eq!(written(&client), "MSG open 1 1\r\nx\r\n");
+    }
+
+    #[test]
+    fn who_lets_too_much_wait_is_cut_off() {
+        let client = client();
+        let key = client.open(b"1", None);
+        let payload = vec![0; OUTBOX_MAX_BYTES / 4];
+        let message = Message { subject: b"a", payload: &payload, ..Message::default() };
+        for _ in 0..3 {
+            assert_eq!(client.deliver(&key, &message), Room::Full);
+        }
+        assert!(!client.was_too_slow());
+        assert_eq!(client.deliver(&key, &message), Room::NotTaken);
+        assert!(client.was_too_slow());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use trine_transport::{CallError, Lane};
 use trine_types::NodeId;
 
-use crate::bus::receiver::STALL_LIMIT;
+use crate::bus::receiver::LINK_HOLD_LIMIT;
 use crate::handle::{MESSAGES, Shared};
 use crate::link::codec::take_position;
 use crate::link::interest::Position;
@@ -44,7 +44,7 @@ const SILENCE: Duration = BEAT.saturating_mul(2);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Longest wait for an answer: longer than a receiver there may hold it.
-const ANSWER_LIMIT: Duration = STALL_LIMIT.saturating_add(Duration::from_secs(5));
+const ANSWER_LIMIT: Duration = LINK_HOLD_LIMIT.saturating_add(Duration::from_secs(3));
 
 type Flight = BoxFuture<'static, (Position, Result<Bytes, CallError>)>;
 

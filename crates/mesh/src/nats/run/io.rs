@@ -132,6 +132,7 @@ impl Output {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.written += wrote;
+                client.outbox.brake().moved();
                 self.unflushed = true;
                 continue;
             }
