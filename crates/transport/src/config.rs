@@ -12,7 +12,12 @@ pub struct EndpointConfig {
     /// Pause after the first failed attempt (20 ms); doubled per failure.
     /// Calls during the pause fail at once.
     pub backoff_min: Duration,
-    /// Longest pause (500 ms): how late a returned peer is noticed at worst.
+    /// Longest pause (200 ms). A peer that returns is noticed after what is
+    /// left of an attempt ([`TlsConfig::connect_timeout`], whose SYN was lost)
+    /// and one pause, in the worst case: Linux may take a second before that
+    /// until a link that is up again carries anything, and interest of other
+    /// nodes is to be right after two. Longer would dial a dead peer less
+    /// often than three times in two seconds.
     pub backoff_max: Duration,
     /// A connection that lived this long (1 s) forgives earlier failures.
     pub settled_after: Duration,
@@ -32,7 +37,7 @@ impl Default for EndpointConfig {
         Self {
             dial_timeout: Duration::from_secs(1),
             backoff_min: Duration::from_millis(20),
-            backoff_max: Duration::from_millis(500),
+            backoff_max: Duration::from_millis(200),
             settled_after: Duration::from_secs(1),
             max_calls: 65_536,
             max_waiting_bytes: 64 * 1024 * 1024,
@@ -85,5 +90,18 @@ impl TlsConfig {
             max_joins_per_source: 4,
             join_timeout: Duration::from_secs(15),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_returns_is_dialled_again_well_within_a_second() {
+        let tls = TlsConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let endpoint = EndpointConfig::default();
+        assert!(tls.connect_timeout <= endpoint.dial_timeout);
+        assert!(tls.connect_timeout + endpoint.backoff_max <= Duration::from_millis(750));
     }
 }

@@ -241,6 +241,29 @@ async fn interest_is_right_again_soon_after_a_partition() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_long_a_cut_lasted_interest_is_right_soon_after() {
+    let world = World::new();
+    let (one, two) = (world.node(ONE), world.node(TWO));
+    let mut wanted = subscriber(&one, "first", None);
+    knows(&two, ONE, 1).await;
+    let mut worst = (Duration::ZERO, Duration::ZERO);
+    // Steps that share no divisor with any period here.
+    for length in (0..60).map(|n| Duration::from_millis(4_000 + 377 * n)) {
+        world.net.partition(ONE, TWO);
+        pass(length).await;
+        assert_eq!(two.wants_of(ONE), 0, "after {length:?}");
+        world.net.heal(ONE, TWO);
+        worst = worst.max((knows(&two, ONE, 1).await, length));
+        pass(SOON).await;
+    }
+    wanted.subscribe(Bytes::from_static(b"second"), None).expect("a valid filter");
+    knows(&two, ONE, 2).await;
+    // One pause between attempts, one of the flow, and the way there.
+    let bound = EndpointConfig::default().backoff_max + Duration::from_millis(200);
+    assert!(worst.0 <= bound, "{:?} after a cut of {:?}", worst.0, worst.1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_failed_wants_nothing_until_it_is_heard_again() {
     let world = World::new();
     let (one, two) = (world.node(ONE), world.node(TWO));
