@@ -20,7 +20,7 @@ async fn write_for(cluster: &Cluster, at: u64, time: Duration) -> Duration {
     let (mut writes, mut waited) = (0, Duration::ZERO);
     while Instant::now() < end {
         let began = Instant::now();
-        cluster.propose(at, "add x 1").await.unwrap();
+        cluster.propose(at, "add x 1").await.expect("written");
         waited += began.elapsed();
         writes += 1;
         pass(Duration::from_millis(5)).await;
