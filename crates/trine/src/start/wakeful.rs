@@ -4,14 +4,13 @@
 //! sleeps until the one before it is done. Waking a thread costs a few
 //! microseconds on a processor that is awake, and up to a hundred on one that
 //! the kernel has halted meanwhile, most of all in a virtual machine. Linux lets
-//! a process say how long waking may take (the power management quality of
-//! service,
-//! `Documentation/power/pm_qos_interface.rst`): while this node's threads go to
-//! sleep often, it says "not at all", and idle processors wait in a loop instead
-//! of halting. That takes nothing from threads that have work, but power and, on
-//! shared hosts, time of other virtual machines; so it ends with the load, and
-//! `deep_idle` leaves the kernel alone. A process that is not root is usually not
-//! let in: then nothing changes.
+//! a process say how long waking may take (power management's quality of
+//! service, `Documentation/power/pm_qos_interface.rst`): while this node's
+//! threads go to sleep often, it says "not at all", and idle processors wait in
+//! a loop instead of halting. That takes nothing from threads that have work,
+//! but power and, on shared hosts, time of other virtual machines; so it ends
+//! with the load, and `deep_idle` leaves the kernel alone. A process that is not
+//! root is usually not let in: then nothing changes.
 //!
 //! [`Pace`] is the rule, [`Wakeful`] applies it.
 
