@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`receiver`] | what the bus delivers to; where publishers wait |
 //! | [`outbox`] | bytes that wait for one receiver |
+//! | `leeway` | how many that take nothing need not be waited for |
 //! | `table` | who subscribed to what |
 //! | `routes` | where the messages of one subject go |
 //! | `cache` | which of them a publisher remembers |
@@ -15,6 +16,7 @@
 //! | [`subscriber`] | receiving within this process |
 
 mod cache;
+mod leeway;
 pub mod outbox;
 pub mod publisher;
 pub mod receiver;
@@ -32,6 +34,7 @@ use trine_types::NodeId;
 use trine_types::subject::is_valid_filter;
 
 use self::cache::Versions;
+use self::leeway::Leeway;
 use self::publisher::Publisher;
 use self::receiver::{Carrier, Interest, Receiver};
 use self::routes::Local;
@@ -51,6 +54,7 @@ struct Shared {
     // for two wake-ups; readers of a lock wait for a lookup at most.
     table: RwLock<Table>,
     versions: Versions,
+    leeway: Leeway,
     seed: u64,
 }
 
@@ -93,7 +97,8 @@ impl Bus {
     /// An empty bus. Members of queue groups are chosen by `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let shared = Shared { table: RwLock::default(), versions: Versions::default(), seed };
+        let (versions, leeway) = (Versions::default(), Leeway::default());
+        let shared = Shared { table: RwLock::default(), versions, leeway, seed };
         Self { shared: Arc::new(shared) }
     }
 

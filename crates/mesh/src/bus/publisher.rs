@@ -11,6 +11,7 @@ use trine_types::subject::is_valid_subject;
 
 use super::Shared;
 use super::cache::Cache;
+use super::leeway::Leeway;
 use super::receiver::{Brake, Carrier, LINK_HOLD_LIMIT, Receiver, Room};
 use super::routes::{Group, Local, Routes};
 use crate::message::Message;
@@ -63,9 +64,9 @@ impl Outlet {
 
     /// Waits until there is room, for a bounded time; cuts off who has gone
     /// without for too long.
-    async fn relieved(self) {
+    async fn relieved(self, leeway: &Leeway) {
         let (what, yields) = match &self {
-            Self::Local(receiver) => ("a receiver", receiver.brake().yields().await),
+            Self::Local(receiver) => ("a receiver", receiver.brake().yields(leeway).await),
             Self::Link(carrier) => {
                 ("a link", timeout(LINK_HOLD_LIMIT, carrier.brake().released()).await.is_ok())
             }
@@ -226,7 +227,7 @@ impl Publisher {
     /// Flushes, and hands over who was full since the last time.
     pub fn take_pressure(&mut self) -> Pressure {
         self.flush();
-        Pressure { full: std::mem::take(&mut self.after.full) }
+        Pressure { full: std::mem::take(&mut self.after.full), leeway: self.shared.leeway.clone() }
     }
 }
 
@@ -234,6 +235,7 @@ impl Publisher {
 #[must_use = "who does not wait fills them further"]
 pub struct Pressure {
     full: Vec<Outlet>,
+    leeway: Leeway,
 }
 
 impl Pressure {
@@ -245,7 +247,7 @@ impl Pressure {
 
     /// See [`Publisher::relieved`].
     pub async fn relieved(self) {
-        join_all(self.full.into_iter().map(Outlet::relieved)).await;
+        join_all(self.full.into_iter().map(|outlet| outlet.relieved(&self.leeway))).await;
     }
 }
 

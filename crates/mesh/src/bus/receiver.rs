@@ -3,13 +3,14 @@
 //! receiver's outbox, and no task is woken per message.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::leeway::{Leeway, Place};
 use crate::message::Message;
 
 /// Looks at a full receiver that takes nothing until publishers go on. More
@@ -22,7 +23,8 @@ const STALL_LOOK: Duration = Duration::from_millis(250);
 
 /// How long publishers wait for a full receiver that takes nothing at all
 /// (1 s; what it took right before a look is seen at the look, which adds one
-/// look at most). Then nobody waits for it any more until it takes something:
+/// look at most). Then nobody waits for it any more until it takes something,
+/// unless too many others are passed over like this:
 /// a client that merely pauses finds what its outbox could hold. Cutting it off
 /// here already would hit clients that read on: the sender of a TCP connection
 /// may see nothing of that for seconds, while the other side's kernel holds
@@ -113,19 +115,28 @@ pub struct Brake {
     room: Notify,
     /// Counts what the receiver took; only whether it changes matters.
     moves: AtomicU32,
-    // Touched only by publishers that wait, never across an await.
-    stalled: Mutex<Option<Stall>>,
+    // Touched when it becomes full or gets room, and by publishers that wait;
+    // never across an await.
+    wait: Mutex<Wait>,
 }
 
-/// A receiver took nothing for [`STALL_LIMIT`].
-#[derive(Clone, Copy, Debug)]
-struct Stall {
-    /// Where its count stood: another count means that it goes on.
-    moves: u32,
-    since: Instant,
+/// What publishers know of a receiver that is full.
+#[derive(Debug, Default)]
+struct Wait {
+    /// Since when one waits.
+    since: Option<Instant>,
+    /// Where its count stood when it had taken nothing for [`STALL_LIMIT`]:
+    /// another count means that it goes on.
+    stalled: Option<u32>,
+    /// What lets publishers pass it over.
+    place: Option<Place>,
 }
 
 impl Brake {
+    fn waiting(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The outbox is full. Called by whoever filled it, under the lock under
     /// which it is drained, so that no release is lost.
     pub fn pull(&self) {
@@ -135,6 +146,7 @@ impl Brake {
     /// There is room again (or the receiver is closed): publishers go on.
     pub fn release(&self) {
         if self.full.swap(false, Ordering::AcqRel) {
+            *self.waiting() = Wait::default();
             self.room.notify_waiters();
         }
     }
@@ -145,29 +157,38 @@ impl Brake {
     }
 
     /// Waits until there is room, at most [`STALL_LIMIT`] if nothing moves and
-    /// [`HOLD_LIMIT`] in all; false if the receiver is to be cut off.
-    pub(super) async fn yields(&self) -> bool {
-        let begin = Instant::now();
+    /// there is a place in `leeway`; false if there was no room for
+    /// [`HOLD_LIMIT`], in which the receiver is to be cut off.
+    pub(super) async fn yields(&self, leeway: &Leeway) -> bool {
         let (mut moves, mut still) = (self.moves.load(Ordering::Relaxed), 0);
-        let stalled = *self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stall) = stalled.filter(|stall| stall.moves == moves && self.is_pulled()) {
-            return stall.since + HOLD_LIMIT > begin;
+        let (until, passed_over) = {
+            let mut wait = self.waiting();
+            let since = *wait.since.get_or_insert_with(Instant::now);
+            (since + HOLD_LIMIT, wait.stalled == Some(moves))
+        };
+        if passed_over && self.is_pulled() {
+            return Instant::now() < until;
         }
-        while begin.elapsed() < HOLD_LIMIT {
+        while Instant::now() < until {
             if timeout(STALL_LOOK, self.released()).await.is_ok() {
                 return true;
             }
             let before = std::mem::replace(&mut moves, self.moves.load(Ordering::Relaxed));
             still = if moves == before { still + 1 } else { 0 };
-            if still == STALL_LOOKS {
-                let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
-                if stalled.is_none_or(|stall| stall.moves != moves) {
-                    *stalled = Some(Stall { moves, since: Instant::now() - STALL_LIMIT });
-                }
+            if still >= STALL_LOOKS && self.is_passed_over(moves, leeway) {
                 return true;
             }
         }
         false
+    }
+
+    /// The receiver has taken nothing for [`STALL_LIMIT`]; whether publishers
+    /// may pass it over from now on.
+    fn is_passed_over(&self, moves: u32, leeway: &Leeway) -> bool {
+        let mut wait = self.waiting();
+        wait.place = wait.place.take().or_else(|| leeway.place());
+        wait.stalled = wait.place.is_some().then_some(moves);
+        wait.place.is_some()
     }
 
     /// Whether publishers have to wait.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use trine_types::NodeId;
 
+use super::leeway::MOST_PASSED_OVER;
 use super::receiver::{Brake, Carrier, HOLD_LIMIT, Interest, LINK_HOLD_LIMIT, Room, STALL_LIMIT};
 use super::subscriber::{INBOX_FULL_BYTES, Subscriber};
 use super::{Bus, SubscribeError};
@@ -215,6 +216,45 @@ async fn who_takes_slowly_but_steadily_stays() {
 async fn who_takes_too_little_holds_its_publisher_for_a_bounded_time() {
     let (held, stays) = held_by(STALL_LIMIT.mul_f64(0.9), INBOX_FULL_BYTES / 50).await;
     assert!(!stays && held == HOLD_LIMIT, "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_trickles_is_cut_off_once_it_made_no_room_for_too_long() {
+    let bus = Bus::new(1);
+    let mut trickling = subscriber(&bus, "a", None);
+    let mut publisher = bus.publisher();
+    let payload = vec![0; INBOX_FULL_BYTES / 50];
+    let message = Message { subject: b"a", payload: &payload, ..Message::default() };
+    while !publisher.publish(&message).pressed {}
+    let started = Instant::now();
+    while publisher.publish(&message).receivers == 1 {
+        publisher.relieved().await;
+        trickling.next().await.expect("what it had");
+    }
+    assert_eq!(started.elapsed(), HOLD_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_few_are_passed_over_at_a_time() {
+    let bus = Bus::new(1);
+    let stuck: Vec<_> = (0..=MOST_PASSED_OVER).map(|_| subscriber(&bus, "a", None)).collect();
+    let mut publisher = bus.publisher();
+    let payload = vec![0; INBOX_FULL_BYTES];
+    let message = Message { subject: b"a", payload: &payload, ..Message::default() };
+    assert_eq!(publisher.publish(&message).receivers as usize, stuck.len());
+    let started = Instant::now();
+    publisher.relieved().await;
+    assert_eq!(started.elapsed(), HOLD_LIMIT, "there was no place for one");
+    assert_eq!(publisher.publish(&message).receivers as usize, MOST_PASSED_OVER);
+    publisher.relieved().await;
+    assert_eq!(publisher.publish(&message).receivers, 0);
+    // The places are free again.
+    drop(stuck);
+    let _again: Vec<_> = (0..MOST_PASSED_OVER).map(|_| subscriber(&bus, "a", None)).collect();
+    assert!(publisher.publish(&message).pressed);
+    let started = Instant::now();
+    publisher.relieved().await;
+    assert_eq!(started.elapsed(), STALL_LIMIT);
 }
 
 #[tokio::test(start_paused = true)]
