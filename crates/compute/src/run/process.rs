@@ -54,6 +54,9 @@ const UNWATCHED: Duration = Duration::from_millis(10);
 /// Bytes read from a pipe at once, and what one holds.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Reads of a pipe before others have their turn, however fast it fills.
+const READS_AT_ONCE: usize = 4;
+
 /// What processes of this node are given.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -408,7 +411,7 @@ impl<'a> Collected<'a> {
     async fn collect(&mut self, pipe: OwnedFd) {
         let mut part = Vec::with_capacity(READ_BYTES);
         // What is there is read first: mostly that is all.
-        loop {
+        for _ in 0..READS_AT_ONCE {
             part.clear();
             match rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut part)) {
                 Ok(0) => return,

@@ -10,10 +10,10 @@
 //! .N            one that is being written
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::take;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 /// Bytes of one part, which is also one answer.
 const PART_BYTES: usize = 1024 * 1024;
@@ -126,7 +127,8 @@ impl Shelf {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!(".{serial}"));
         let written = Written { path, file: None, hash: blake3::Hasher::new(), bytes: 0, sums: Vec::new() };
-        Ok(Spill { shelf: self.clone(), written: Some(written), gathered: BytesMut::new(), bytes: 0 })
+        let (written, pending) = (Some(written), None);
+        Ok(Spill { shelf: self.clone(), written, pending, gathered: BytesMut::new(), bytes: 0 })
     }
 
     /// Removes what is older than [`KEPT_FOR`] at `now`.
@@ -282,8 +284,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[derive(Debug)]
 pub struct Spill {
     shelf: Shelf,
-    /// `None`: the disk has failed.
+    /// `None`: a part is on its way, or the disk has failed.
     written: Option<Written>,
+    /// That part: whoever no longer waits for it finds it here later.
+    pending: Option<JoinHandle<io::Result<Written>>>,
     /// What is not written yet, less than a part: hashing and writing a part at
     /// once, on a thread that may wait for the disk, is several times as fast as
     /// doing so piece by piece.
@@ -292,28 +296,36 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// Adds to it.
+    /// Adds to it; dropped before it returns, it has added all or nothing.
     ///
     /// # Errors
-    /// The disk is full, or fails.
+    /// The disk is full, or fails, now or with what was added before.
     pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.bytes += bytes.len() as u64;
-        let much = if self.gathered.is_empty() && bytes.len() >= PART_BYTES {
+        let length = bytes.len() as u64;
+        if self.gathered.len() + bytes.len() < PART_BYTES {
+            self.gathered.extend_from_slice(&bytes);
+            self.bytes += length;
+            return Ok(());
+        }
+        let mut written = self.written().await?;
+        let much = if self.gathered.is_empty() {
             bytes
         } else {
             self.gathered.extend_from_slice(&bytes);
-            if self.gathered.len() < PART_BYTES {
-                return Ok(());
-            }
             take(&mut self.gathered).freeze()
         };
-        let mut written = self.written()?;
-        let add = move || written.add(&much).map(|()| written);
-        self.written = Some(blocking(add).await?);
+        self.bytes += length;
+        self.pending = Some(tokio::task::spawn_blocking(move || written.add(&much).map(|()| written)));
         Ok(())
     }
 
-    fn written(&mut self) -> io::Result<Written> {
+    /// What is in the file, once the part on its way is, too.
+    async fn written(&mut self) -> io::Result<Written> {
+        if let Some(pending) = &mut self.pending {
+            let written = pending.await;
+            self.pending = None;
+            self.written = Some(written.map_err(io::Error::other)??);
+        }
         self.written.take().ok_or_else(|| io::Error::other("an earlier part of it could not be written"))
     }
 
@@ -328,7 +340,8 @@ impl Spill {
     /// # Errors
     /// The disk is full, or fails.
     pub async fn finish(mut self) -> io::Result<[u8; 32]> {
-        let (mut written, gathered, place) = (self.written()?, take(&mut self.gathered), self.shelf.clone());
+        let mut written = self.written().await?;
+        let (gathered, place) = (take(&mut self.gathered), self.shelf.clone());
         let put = move || {
             written.add(&gathered)?;
             let hash = *written.hash.finalize().as_bytes();
@@ -357,7 +370,10 @@ impl Written {
     fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => File::create(&self.path)?,
+            // Tasks that are lent it could open it again as what its mode allows.
+            None => {
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?
+            }
         };
         self.hash.update(bytes);
         self.sum(bytes);
