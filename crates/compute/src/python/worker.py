@@ -38,6 +38,8 @@ def _trine_serve():
     MAX_KEPT_FUNCTION_BYTES = 64 * 1024
     # Large arguments that are kept between tasks.
     MAX_KEPT_BLOB_BYTES = 128 * 1024 * 1024
+    # How many: each holds a file open, and functions want some, too.
+    MAX_KEPT_BLOBS = 256
     # Longest frame.
     MAX_FRAME_BYTES = 2**31
     # Flag of a task: its arguments are many, the function is called for each.
@@ -116,9 +118,21 @@ def _trine_serve():
         try:
             # Its pages are the node's: nothing is copied.
             data = mmap.mmap(file, length, prot=mmap.PROT_READ) if length else b""
+        except OSError:
+            # No more files may be open, or its file system maps none.
+            data = read_all(file, length)
         finally:
             os.close(file)
         return body[:32], data
+
+    def read_all(file, length):
+        parts, at = [], 0
+        while at < length:
+            parts.append(os.pread(file, length - at, at))
+            if not parts[-1]:
+                raise EOFError("an argument is shorter than its node said")
+            at += len(parts[-1])
+        return b"".join(parts)
 
     def send(kind, *parts):
         length = 1 + sum(len(part) for part in parts)
@@ -162,7 +176,7 @@ def _trine_serve():
                 blobs[blob[0]] = blob[1]
                 counts["blob bytes"] += len(blob[1])
         for digest in list(blobs):
-            if counts["blob bytes"] <= MAX_KEPT_BLOB_BYTES:
+            if counts["blob bytes"] <= MAX_KEPT_BLOB_BYTES and len(blobs) <= MAX_KEPT_BLOBS:
                 break
             if digest not in digests:
                 counts["blob bytes"] -= len(blobs.pop(digest))
