@@ -293,7 +293,8 @@ class Session:
                 self._create(connection)
             while items or making:
                 while heavy and items and len(making) < HEAVY_AHEAD:
-                    making.append((items[-1].future, uploaders.begin(items.pop())))
+                    record = uploaders.begin(items[-1])
+                    making.append((items.pop().future, record))
                 if making:
                     length += self._prepare(*making.popleft(), records, futures)
                 else:

@@ -3,6 +3,7 @@ answer to another, and pickling a third go on side by side.
 """
 
 import collections
+import contextlib
 import hashlib
 import queue
 import threading
@@ -98,13 +99,23 @@ class Uploaders:
         """Has a thread make something of a call; what is returned gives it when it is called."""
         if len(self._threads) < UPLOADERS:
             thread = threading.Thread(target=self._work, name="trine-uploader", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                # No more threads are to be had: those that run do it.
+                if not self._threads:
+                    raise
+            else:
+                self._threads.append(thread)
         pending = _Pending()
         self._calls.put((pending, item))
         return pending
 
     def close(self):
+        # Nobody waits for what no thread has begun.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()
         for _ in self._threads:
             self._calls.put(None)
         for thread in self._threads:
