@@ -81,7 +81,13 @@ pub fn plan(
         // A voter that is not given up but silent may have more than they.
         let followers = group == GroupId::META && left == 0;
         let all = row.members.iter().chain(meta.nodes.keys().filter(|_| followers));
-        let remaining: BTreeSet<_> = all.copied().filter(|n| answers(n)).collect();
+        let mut remaining: BTreeSet<_> = all.copied().filter(|n| answers(n)).collect();
+        // A change of voters may be in the log of a group and not yet in `meta`'s
+        // rows; only who votes there can go on.
+        let is_voter = |n: &NodeNumber| here(n).is_some_and(|report| report.voters.contains(n));
+        if followers && remaining.iter().any(is_voter) {
+            remaining.retain(is_voter);
+        }
         // Raft's own order: the log whose last entry is of a later term wins,
         // then the longer one. What a replica has voted in says nothing.
         let best = remaining
@@ -293,6 +299,11 @@ mod tests {
             group.may_miss.contains("only followed") && group.may_miss.contains("empty data directory"),
             "{group:?}"
         );
+        // The group was about to replace 3 by 4 when its voters were lost.
+        let mut changing = reports.clone();
+        changing.get_mut(&NodeNumber(4)).expect("reported")[0].voters = [1, 2, 4].map(NodeNumber).into();
+        let group = plan(&meta, &members, &changing).groups.remove(0);
+        assert_eq!((group.from, group.remaining.len()), (Some(NodeNumber(4)), 1));
         // The third one is silent, and not given up.
         let two = (1..=2).map(NodeNumber).collect();
         let recovery = plan(&meta, &two, &reports);
