@@ -142,7 +142,7 @@ pub fn view(status: trine_replication::GroupStatus) -> ReplicaView {
         term: status.term,
         voters: status.voters.into_keys().collect(),
         learners: status.learners.into_keys().collect(),
-        last_index: status.last.index,
+        last_index: status.last_index,
         committed: status.committed,
         applied: status.applied,
         digest: (status.digest, status.applied),

@@ -27,8 +27,6 @@ pub struct ReplicaReport {
     pub learners: BTreeSet<NodeNumber>,
     /// Index of the last entry in its log.
     pub last_index: u64,
-    /// The term in which that entry was made.
-    pub last_term: u64,
     /// Index of the last entry that it knows to be on a majority.
     pub committed: u64,
     /// Index of the last entry in its state.

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trine_types::{GroupId, NodeNumber};
+use trine_types::NodeNumber;
 
-use self::world::{By, LIMIT, Machinery, Node, World, within};
+use self::world::{By, LIMIT, Machinery, World, within};
 use crate::error::{ClusterError, Fatal};
 use crate::nodes::StartRefused;
 use crate::users::UserSpec;
@@ -184,83 +184,6 @@ async fn what_is_left_goes_on_after_a_lost_majority() {
     within("one node is left", nodes[0].cluster.settled(1)).await;
     assert_eq!(nodes[0].read(0).await, "kept");
     assert_eq!(nodes[0].cluster.nodes().len(), 1);
-}
-
-/// Every node but the voters of `meta`, which end at once and for good.
-async fn lose_all_voters(world: &World, nodes: Vec<Node>) -> (Vec<Node>, Vec<Machinery>) {
-    let voters = nodes[0].cluster.meta().borrow().replicas_of(GroupId::META);
-    assert_eq!(voters.len(), 3);
-    let (mut left, mut lost) = (Vec::new(), Vec::new());
-    for node in nodes {
-        if voters.contains(&node.number()) {
-            lost.push(node.kill(&world.net).await);
-        } else {
-            left.push(node);
-        }
-    }
-    (left, lost)
-}
-
-#[tokio::test(start_paused = true)]
-async fn followers_of_meta_go_on_when_all_its_voters_are_lost() {
-    let world = World::new();
-    let nodes = world.cluster(5, 2).await;
-    let lost: BTreeSet<_> = nodes[0].cluster.meta().borrow().replicas_of(GroupId::META).into_iter().collect();
-    let issuers = nodes[0].cluster.meta().borrow().issuers.clone();
-    let (nodes, machines) = lose_all_voters(&world, nodes).await;
-    let mut suspects = nodes[0].replication.suspects();
-    let seen = suspects.wait_for(|suspects| suspects.is_superset(&lost));
-    assert!(within("their loss is seen", seen).await.is_ok());
-    let plan = within("a plan", nodes[0].cluster.plan_recovery(&lost)).await.expect("planned");
-    assert!(plan.groups.iter().any(|g| g.group == GroupId::META && g.may_miss.contains("only followed")));
-    within("the recovery", nodes[0].cluster.recover(&lost)).await.expect("recovered");
-    for node in &nodes {
-        within("two are left", node.cluster.settled(2)).await;
-        let mut meta = node.cluster.meta();
-        let fresh = meta.wait_for(|meta| {
-            let voters = meta.assignments[&GroupId::META].members.len();
-            voters == 2
-                && meta.issuers.len() == 1
-                && meta.issuers.keys().all(|key| !issuers.contains_key(key))
-        });
-        assert!(within("a new issuing key, and two voters", fresh).await.is_ok());
-    }
-    nodes[1].write(0, "again").await;
-    // Who was lost stays out, even if all of them come back.
-    for machine in machines {
-        let refused = world.start(machine, By::ItsFiles).await.err().expect("refused");
-        assert!(refused.to_string().contains("it was removed"), "{refused}");
-    }
-    // The new key admits.
-    let ticket = nodes[1].ticket().await;
-    let sixth = world.start(Machinery::new(6, "six"), By::Ticket(ticket)).await.expect("joined");
-    within("the new node is in", sixth.cluster.settled(3)).await;
-    assert_eq!(sixth.read(0).await, "again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_is_given_up_while_the_last_replica_of_a_group_is_only_off() {
-    let world = World::new();
-    let mut nodes = world.cluster(5, 1).await;
-    let lost: BTreeSet<_> = nodes[0].cluster.meta().borrow().replicas_of(GroupId::META).into_iter().collect();
-    let off = nodes.iter().rposition(|node| !lost.contains(&node.number())).expect("two follow");
-    let off = nodes.remove(off);
-    let off = off.kill(&world.net).await;
-    let (nodes, _machines) = lose_all_voters(&world, nodes).await;
-    let mut suspects = nodes[0].replication.suspects();
-    let seen = suspects.wait_for(|suspects| suspects.is_superset(&lost));
-    assert!(within("their loss is seen", seen).await.is_ok());
-    let refused = within("an answer", nodes[0].cluster.recover(&lost)).await.expect_err("one is off");
-    assert!(refused.to_string().contains("start it, or give it up as well"), "{refused}");
-    assert_eq!(nodes[0].cluster.meta().borrow().nodes.len(), 5, "nothing has changed");
-    let back = world.start(off, By::ItsFiles).await.expect("started");
-    let again = async {
-        while nodes[0].cluster.recover(&lost).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    within("the recovery, once its replicas are open", again).await;
-    within("two are left", back.cluster.settled(2)).await;
 }
 
 #[tokio::test(start_paused = true)]

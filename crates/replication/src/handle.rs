@@ -269,9 +269,7 @@ impl Replication {
 
     /// Disaster: a majority of the group is lost for good. Makes the surviving
     /// members the whole group, starting from this node's log: choose the
-    /// survivor whose log ends latest (by the term of its last entry, then by
-    /// index), and call it there only. If no survivor has a vote, this one gets
-    /// it and the others go on listening.
+    /// survivor whose last log index is largest, and call it there only.
     /// Acknowledged commands that only the lost nodes had are gone.
     ///
     /// # Errors

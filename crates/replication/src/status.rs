@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
-use trine_storage::LogPosition;
 use trine_types::{GroupId, NodeId, NodeNumber};
 
 use crate::node::{Local, Node};
@@ -45,7 +44,7 @@ pub struct GroupStatus {
     /// Whether old and new voters still have to agree (joint consensus).
     pub changing: bool,
     /// The last entry in the local log.
-    pub last: LogPosition,
+    pub last_index: u64,
     /// The last entry of the local log known to be on a majority.
     pub committed: u64,
     /// The last entry whose effect is in the state here.
@@ -83,7 +82,6 @@ pub(crate) fn status_of(node: &Node, group: GroupId, local: &Local) -> GroupStat
         chosen.map(|(number, member)| (NodeNumber(*number), member.key)).collect()
     };
     let last_index = metrics.last_log_index.unwrap_or(0);
-    let last_term = local.log.bounds().last.map_or(0, |last| last.term);
     let applied = local.replica.applied();
     let lag = metrics.replication.iter().flatten().filter(|(number, _)| **number != node.number.0);
     GroupStatus {
@@ -94,7 +92,7 @@ pub(crate) fn status_of(node: &Node, group: GroupId, local: &Local) -> GroupStat
         voters: members(true),
         learners: members(false),
         changing: config.membership().get_joint_config().len() > 1,
-        last: LogPosition { term: last_term, index: last_index },
+        last_index,
         // Not `cluster_committed`: that one starts again with each leader, and
         // may be ahead of the local log. What was applied is committed, too.
         committed: index(&metrics.local_committed).max(index(&applied.last)),

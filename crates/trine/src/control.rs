@@ -240,7 +240,7 @@ fn group(status: &GroupStatus) -> GroupReport {
         term: status.term,
         voters: status.voters.keys().map(|voter| voter.0).collect(),
         learners: status.learners.keys().map(|learner| learner.0).collect(),
-        log: status.last.index,
+        log: status.last_index,
         committed: status.committed,
         applied: status.applied,
         digest: format!("{:016x}", status.digest),

@@ -219,53 +219,6 @@ async fn a_removed_node_ends_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn nodes_that_only_followed_meta_recover_it() {
-    let dir = tempfile::tempdir().expect("temporary folder");
-    let mut nodes = Vec::new();
-    let mut specs = specs(dir.path(), 6);
-    let sixth = specs.pop().expect("six");
-    local::start_cluster(specs, &mut nodes).await.expect("the cluster starts");
-    local::wait_settled(&mut nodes, SETTLE_LIMIT, 1).await.expect("replicas settle");
-    let mut admin = nodes[0].admin().expect("answers");
-    let groups = admin.groups().await.expect("groups");
-    let voters = groups.into_iter().find(|group| group.group == "meta").expect("there").voters;
-    let known = admin.nodes().await.expect("nodes");
-    let names = known.iter().filter(|node| voters.contains(&node.number)).map(|node| node.name.clone());
-    let names: Vec<String> = names.collect();
-    assert_eq!(names.len(), 3);
-    let (mut lost, mut left): (Vec<_>, Vec<_>) =
-        nodes.into_iter().partition(|node| names.contains(&format!("node{}", node.spec.n)));
-    for node in &mut lost {
-        node.kill().await.expect("killed");
-    }
-
-    let data = left[0].spec.data.to_str().expect("text").to_owned();
-    let recover = async |yes: &[&str]| {
-        let lost = names.iter().map(String::as_str);
-        let words = ["recover", "--data", &data].into_iter().chain(yes.iter().copied());
-        trine(&words.chain(["--i-lost"]).chain(lost).collect::<Vec<_>>(), "").await
-    };
-    let (code, _, error) = recover(&[]).await;
-    assert!(code == Some(1) && error.contains("only followed") && error.contains("--yes"), "{error}");
-    let (code, out, error) = recover(&["--yes"]).await;
-    assert!(code == Some(0) && out.starts_with("gave up "), "{out}{error}");
-    for node in &mut left {
-        node.wait(SETTLE_LIMIT, |status| status.ready && status.nodes == 2).await.expect("goes on");
-    }
-    let advice = ["it was removed", "empty data directory", "fresh ticket"];
-    for node in lost {
-        let mut back = NodeProcess::spawn(node.spec.clone(), None).await.expect("starts");
-        let words = last_words(&mut back).await;
-        assert!(advice.iter().all(|part| words.contains(part)), "{words}");
-    }
-    let ticket = left[1].admin().expect("answers").ticket(Duration::from_mins(1)).await.expect("a ticket");
-    left.push(NodeProcess::spawn(sixth, Some(&ticket.ticket)).await.expect("starts"));
-    local::wait_settled(&mut left, SETTLE_LIMIT, 1).await.expect("three nodes tolerate one again");
-    let reply = client(&left[2]).await.command(&[b"SET", b"k", b"v"]).await.expect("answers");
-    assert_eq!(reply, Value::Simple("OK".into()));
-}
-
-#[tokio::test]
 async fn a_data_directory_of_another_cluster_is_refused() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let ours = cluster(&dir.path().join("ours"), 1).await;

@@ -1,14 +1,13 @@
 //! What a change of `meta` means for this process: whom to trust, where they
 //! are, who holds what, what to remember for the next start.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use trine_transport::{AdmissionCertificate, IssuingKey};
 use trine_types::{GroupId, NodeId};
 
 use super::{Agent, Work, jobs};
-use crate::directory::{DirectoryError, Known, Membership};
+use crate::directory::{DirectoryError, Membership};
 use crate::error::Fatal;
 use crate::membership::known;
 use crate::nodes::StartRefused;
@@ -23,9 +22,8 @@ impl Agent {
         if let Some(refused) = self.refused_by(meta) {
             return self.stop(refused.into());
         }
-        let issuers = self.issuers(meta);
-        let known = Known { issuers: issuers.iter().copied().collect(), ..known(meta) };
-        self.trust(issuers);
+        let known = known(meta);
+        self.trust(meta);
         for (number, peer) in &known.peers {
             let before = self.followed.peers.get(number);
             if *number != self.context.number && before != Some(peer) {
@@ -74,22 +72,9 @@ impl Agent {
         })
     }
 
-    /// Whose certificates count. A `meta` that does not know who signed this
-    /// node's own is older than that, still being replayed: what the node was
-    /// told when it joined goes on to count, or it would refuse those from
-    /// whom it gets the rest, unless the old key has endorsed the new one.
-    fn issuers(&self, meta: &MetaState) -> BTreeSet<[u8; 32]> {
-        let trust = self.outside.trust.borrow();
-        let signer = trust.certificate.as_ref().map(|own| own.issuer);
-        if signer.is_none_or(|signer| meta.issuers.contains_key(&signer)) {
-            meta.issuers.keys().copied().collect()
-        } else {
-            trust.issuers.clone()
-        }
-    }
-
-    fn trust(&self, issuers: BTreeSet<[u8; 32]>) {
+    fn trust(&self, meta: &MetaState) {
         self.outside.trust.send_if_modified(|trust| {
+            let issuers = meta.issuers.keys().copied().collect();
             let news = trust.issuers != issuers;
             trust.issuers = issuers;
             news

@@ -254,14 +254,10 @@ pub(crate) async fn rewrite_members(
         .filter(|(number, _)| !lost.contains(&NodeNumber(**number)))
         .map(|(number, member)| (*number, member.clone()))
         .collect();
-    let mut voters: BTreeSet<u64> =
+    let voters: BTreeSet<u64> =
         membership.voter_ids().filter(|number| survivors.contains_key(number)).collect();
-    if voters.is_empty() {
-        // Whoever asks has chosen this one among those that only followed.
-        voters.insert(node.number.0);
-    }
     let members = Membership::new(vec![voters], survivors)
-        .map_err(|error| GroupError::Storage(format!("this node is no member: {error}")))?;
+        .map_err(|error| GroupError::Storage(format!("no survivor has a vote: {error}")))?;
     let vote: Option<Vote> = bounds.vote.as_deref().and_then(|bytes| postcard::from_bytes(bytes).ok());
     let term = vote.map_or(0, |vote| vote.leader_id.term).max(bounds.last.map_or(0, |last| last.term)) + 1;
     let index = bounds.last.or(bounds.purged).map_or(0, |last| last.index + 1);

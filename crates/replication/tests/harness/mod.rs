@@ -293,7 +293,7 @@ impl Cluster {
         until("agreement", || {
             let all: Vec<GroupStatus> =
                 self.nodes.values().filter_map(|node| node.group_status(GROUP)).collect();
-            all.iter().all(|s| s.applied == all[0].last.index && s.last.index == all[0].last.index)
+            all.iter().all(|s| s.applied == all[0].last_index && s.last_index == all[0].last_index)
         })
         .await;
         let digests: Vec<u64> =

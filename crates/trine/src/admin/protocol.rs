@@ -431,7 +431,7 @@ pub struct RecoveryOfGroup {
     pub group: String,
     /// Voters before.
     pub voters: Vec<u64>,
-    /// Voters that remain; of `meta`, if none does, those that follow it.
+    /// Voters that remain.
     pub remaining: Vec<u64>,
     /// Last entry that the asked replica has in its log.
     pub log: u64,

@@ -161,7 +161,7 @@ impl NodeMeasures {
             each("trine_group_leader", "1 where this node leads", |status| flag(status.role == Role::Leader)),
             each("trine_group_led", "1 where a leader is known", |status| flag(status.leader.is_some())),
             each("trine_group_voters", "Voters", |status| level(status.voters.len())),
-            each("trine_group_last_index", "Last entry in the log here", |status| wide(status.last.index)),
+            each("trine_group_last_index", "Last entry in the log here", |status| wide(status.last_index)),
             each("trine_group_committed_index", "Last entry known to be on a majority of disks", |status| {
                 wide(status.committed)
             }),
